@@ -1,0 +1,160 @@
+"""Formulas: SymPy expressions in index notation, the independent witness of every operation.
+
+A formula is one entry of an array, written in the letters of its axes: ``p[i] = exp(z[i]) / Sum(exp(z[k]), k)``.
+One object renders as LaTeX, differentiates symbolically, and evaluates in mpmath to as many digits as one asks for.
+SymPy is imported when the first formula is read, not by ``import minigrad``: write ``sp.exp``, never ``import sympy``.
+
+Letters: ``i`` runs over an output, ``j`` over an input that is differentiated, ``k`` is summed away.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import sympy as sp
+else:
+
+    class _LazySymPy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(importlib.import_module("sympy"), name)
+
+    sp = _LazySymPy()
+
+__all__ = ["Formula", "indices", "inside", "largest", "sp", "total", "variable"]
+
+FREE_LETTERS = "jlmnrstuvwabcdefgh"
+
+
+def indices(letters: str) -> Any:
+    """Integer index letters: ``i, k = indices("i k")``; a single letter comes back alone."""
+    return sp.symbols(letters, integer=True)
+
+
+def variable(name: str, sizes: Sequence[str | int] = (), *, integer: bool = False) -> Any:
+    """The symbol of an input: an array with these sizes (letters or numbers), or a plain number if there are none.
+
+    ``variable("z", "K")`` has ``z.shape == (K,)`` and entries ``z[i]``.
+    """
+    kind = {"integer": True} if integer else {"real": True}
+    if not sizes:
+        return sp.Symbol(name, **kind)
+    shape = tuple(
+        sp.Symbol(size, integer=True, positive=True) if isinstance(size, str) else sp.Integer(size) for size in sizes
+    )
+    return sp.IndexedBase(name, shape=shape, **kind)
+
+
+def total(expression: Any, *ranges: tuple[Any, Any]) -> Any:
+    """``total(e, (k, K), (l, L))``: the sum of e over ``0 <= k < K`` and ``0 <= l < L``."""
+    return sp.Sum(expression, *((letter, 0, size - 1) for letter, size in ranges)) if ranges else expression
+
+
+def inside(array: Any, *position: Any, outside: Any = 0) -> Any:
+    """The entry at a position, or ``outside`` where the last positions fall off the array: padding."""
+    bounds = [
+        sp.And(p >= 0, p < size) for p, size in zip(position, array.shape, strict=True) if not p.is_Symbol
+    ]
+    return sp.Piecewise((array[position], sp.And(*bounds)), (outside, True)) if bounds else array[position]
+
+
+@functools.cache
+def _largest() -> Any:
+    class wins(sp.Function):  # type: ignore[misc, valid-type]
+        """1 if the entry of this number is the first of the largest, else 0."""
+
+    class largest(sp.Function):  # type: ignore[misc, valid-type]
+        def fdiff(self, argument: int = 1) -> Any:
+            return wins(argument - 1, *self.args)
+
+        def _latex(self, printer: Any) -> str:
+            return rf"\max\left({', '.join(map(printer._print, self.args))}\right)"
+
+    return largest
+
+
+def largest(*entries: Any) -> Any:
+    """The largest entry, whose derivative goes to the first that reaches it (SymPy's Max has no such rule)."""
+    return _largest()(*entries)
+
+
+EVALUATION = {"largest": max, "wins": lambda number, *entries: int(entries.index(max(entries)) == number)}
+
+
+class Formula:
+    """``y[indices] = expression``, where constant integer ``tables`` may be indexed by name.
+
+    Parameters
+    ----------
+    expression : SymPy expression
+    *indices : the letters of the output's axes, in order; none for a scalar.
+    tables : name -> integer array, for formulas such as ``y[i] = x[m[i]]``.
+    """
+
+    def __init__(self, expression: Any, *indices: Any, tables: Mapping[str, np.ndarray] | None = None):
+        self.expression = sp.sympify(expression)
+        self.indices = indices
+        self.tables = dict(tables or {})
+
+    def __repr__(self) -> str:
+        return f"Formula({self.expression}, {', '.join(map(str, self.indices))})"
+
+    def latex(self, output: str = "y") -> str:
+        """The formula as LaTeX, ``output`` being the name on the left."""
+        left = f"{output}_{{{' '.join(map(str, self.indices))}}}" if self.indices else output
+        return f"{left} = {sp.latex(self.expression)}"
+
+    def _repr_latex_(self) -> str:
+        return f"${self.latex()}$"
+
+    def derivative(self, array: Any) -> Formula:
+        """The Jacobian by symbolic differentiation: ``dy[i]/dx[j]``, new letters for the axes of x last."""
+        if not isinstance(array, sp.IndexedBase):
+            return Formula(sp.diff(self.expression, array), *self.indices, tables=self.tables)
+        taken = {str(symbol) for symbol in self.expression.atoms(sp.Symbol)} | set(map(str, self.indices))
+        free = [letter for letter in FREE_LETTERS if letter not in taken]
+        letters = tuple(sp.Symbol(letter, integer=True) for letter in free[: len(array.shape)])
+        slope = sp.diff(self.expression, array[letters])
+        return Formula(slope, *self.indices, *letters, tables=self.tables)
+
+    def evaluate(
+        self, shape: Sequence[int], symbols: Sequence[Any], arrays: Sequence[Any], digits: int = 30
+    ) -> np.ndarray:
+        """Every entry of the output as mpmath numbers of ``digits`` digits, in an object array.
+
+        ``shape`` is the output's; ``symbols`` are the inputs as `variable` made them, ``arrays`` their values.
+        Numbers are taken exactly: a float is the rational that it stands for.
+        """
+        import mpmath
+
+        values: dict[Any, Any] = {sp.IndexedBase(name): table for name, table in self.tables.items()}
+        for symbol, array in zip(symbols, arrays, strict=True):
+            if symbol is None:
+                continue
+            values[symbol] = exact(array) if np.ndim(array) else exact(array)[()]
+            if isinstance(symbol, sp.IndexedBase):
+                sizes = zip(symbol.shape, np.shape(array), strict=True)
+                values.update((letter, size) for letter, size in sizes if letter.is_Symbol)
+        entry = sp.lambdify([*self.indices, *values], self.expression, modules=[EVALUATION, "mpmath"])
+        result = np.empty(tuple(shape), dtype=object)
+        with mpmath.workdps(digits):
+            for position in np.ndindex(result.shape):
+                result[position] = entry(*position, *values.values())
+        return result
+
+
+def exact(array: Any) -> np.ndarray:
+    """The same numbers as mpmath numbers (integers stay Python integers), in an object array."""
+    import mpmath
+
+    array = np.asarray(array)
+    number = int if array.dtype.kind in "iub" else lambda value: mpmath.mpf(float(value))
+    result = np.empty(array.shape, dtype=object)
+    for position in np.ndindex(array.shape):
+        result[position] = number(array[position])
+    return result

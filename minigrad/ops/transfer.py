@@ -1,0 +1,121 @@
+"""Transfer functions: what a unit does with its pre-activation a.
+
+y = f(a), entry by entry. At a kink the slope is 1, as Tomasi (2019) has it (erratum T-10: any number from 0 to 1 is a
+subgradient, and other frameworks take 0); ``at_zero`` chooses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from ..formula import Formula, sp
+from ..operation import Elementwise, Source
+
+__all__ = ["LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+
+
+class ReLU(Elementwise):
+    """y = max(0, a); slope 1 for a > 0, 0 for a < 0, and ``at_zero`` at the kink."""
+
+    name = "relu"
+    signature = "a -> y"
+    source = Source("Tomasi 2019, appendix", "TC-13", "T-10")
+
+    def __init__(self, at_zero: float = 1.0):
+        self.at_zero = at_zero
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(sp.Piecewise((a, a >= 0), (0, True)))
+
+    def f(self, a: Any) -> Any:
+        return np.maximum(a, 0)
+
+    def df(self, a: Any, y: Any) -> Any:
+        if self.at_zero == 1:
+            return a >= 0
+        slope = (np.asarray(a) > 0).astype(np.asarray(y).dtype)
+        slope[np.asarray(a) == 0] = self.at_zero
+        return slope
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
+
+
+class LeakyReLU(Elementwise):
+    """y = a for a >= 0 and beta a below; slope 1 and beta, and ``at_zero`` at the kink. beta >= 0."""
+
+    name = "leaky_relu"
+    signature = "a -> y"
+    source = Source("Tomasi 2019, appendix; US 2022/0253713, table 1", "LP-05", "T-10")
+
+    def __init__(self, beta: float = 0.01, at_zero: float = 1.0):
+        self.beta, self.at_zero = beta, at_zero
+        if not beta >= 0:
+            self.refuse("beta is negative, and the function not monotone", "take beta >= 0")
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(sp.Piecewise((a, a >= 0), (sp.Float(self.beta, 17) * a, True)))
+
+    def f(self, a: Any) -> Any:
+        return np.where(np.asarray(a) >= 0, a, self.beta * a)
+
+    def df(self, a: Any, y: Any) -> Any:
+        one = np.ones_like(y)
+        slope = np.where(np.asarray(a) >= 0, one, self.beta * one)
+        return slope if self.at_zero == 1 else np.where(np.asarray(a) == 0, self.at_zero * one, slope)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(0.25), np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
+
+    @classmethod
+    def errors(cls) -> Iterator[Any]:
+        yield lambda: cls(-0.5), "beta"
+
+
+class Sigmoid(Elementwise):
+    """y = 1 / (1 + e^-a), the logistic function; the slope y (1 - y) is taken as sigma(a) sigma(-a), right in the tails."""
+
+    signature = "a -> y"
+    source = Source("US 2022/0253713, table 1", "LP-06")
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(1 / (1 + sp.exp(-a)))
+
+    def f(self, a: Any) -> Any:
+        return expit(a)
+
+    def df(self, a: Any, y: Any) -> Any:
+        return y * expit(-np.asarray(a))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), rng.normal(size=(2, 3))
+        yield cls(), np.array([-700.0, -40.0, 0.0, 40.0, 1000.0])
+
+
+class Tanh(Elementwise):
+    """y = tanh a; the slope 1 / cosh^2 a is formed without 1 - y^2, so that it is right in the tails."""
+
+    signature = "a -> y"
+    source = Source("US 2022/0253713, table 1", "LP-08")
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(sp.tanh(a))
+
+    def f(self, a: Any) -> Any:
+        return np.tanh(a)
+
+    def df(self, a: Any, y: Any) -> Any:
+        e = np.exp(-2 * np.abs(a))
+        return 4 * e / (1 + e) ** 2
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), rng.normal(size=(2, 3))
+        yield cls(), np.array([-700.0, -40.0, 0.0, 20.0, 1000.0])

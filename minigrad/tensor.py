@@ -1,0 +1,506 @@
+"""Tensors and the tape: an array that remembers the operation and the inputs that made it, and `backward`.
+
+The tape is the graph of the tensors themselves. Calling an operation on tensors runs its ``forward`` and, if some
+input requires a gradient, records (operation, inputs, arrays) on the result. `Tensor.backward` visits the recorded
+tensors, newest first, and pulls a row of derivatives g = dl/dy back through each operation to dl/dx = g J
+(Tomasi 2019, equations 2-5). The rows live in a local dict, so that calling it twice gives the same answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import Any, NoReturn
+
+import numpy as np
+
+from .operation import Elementwise, Operation, registry
+
+__all__ = ["Tensor", "as_tensor", "function", "no_grad"]
+
+_counter = itertools.count()
+_recording: ContextVar[bool] = ContextVar("recording", default=True)
+
+
+class no_grad(contextlib.ContextDecorator):
+    """Record nothing inside the ``with`` block, or in the decorated function: faster, and nothing is kept."""
+
+    def __enter__(self) -> None:
+        self._token = _recording.set(False)
+
+    def __exit__(self, *exception: object) -> None:
+        _recording.reset(self._token)
+
+    def _recreate_cm(self) -> no_grad:
+        return type(self)()
+
+
+class Tensor:
+    """An array on the tape.
+
+    Parameters
+    ----------
+    data : array of numbers
+        Copied, so that no later change of it reaches the tape. Python floats become float64.
+    requires_grad : bool
+        Whether `backward` shall set ``.grad``; floating-point data only.
+    dtype : optional
+        float64 unless asked otherwise or unless ``data`` is an array that has one.
+    name : str
+        A label for drawings and messages.
+
+    Attributes
+    ----------
+    data : numpy.ndarray
+    grad : numpy.ndarray or None
+        The gradient that `backward` has set, of the shape of ``data`` (leaves only).
+    op : Operation or None
+        What made the tensor; None for a leaf.
+    parents : tuple of Tensor
+        What it was made from.
+
+    Raises
+    ------
+    TypeError
+        If ``data`` is not numeric, or is not floating-point and shall require a gradient.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "inputs", "name", "op", "order", "record", "requires_grad")
+    __array_ufunc__ = None  # array * tensor asks the tensor, instead of multiplying entry by entry
+
+    data: np.ndarray
+    grad: np.ndarray | None
+    op: Operation | None
+    inputs: tuple[Any, ...]
+    record: tuple[Any, ...]
+
+    def __init__(self, data: Any, requires_grad: bool = False, *, dtype: Any = None, name: str = ""):
+        if isinstance(data, Tensor):
+            data = data.data
+        self.data = np.array(data, dtype=dtype)
+        if self.data.dtype.kind not in "fiub":
+            raise TypeError(
+                f"Tensor: expected real numbers, got dtype {self.data.dtype}: convert with numpy.asarray(..., float)"
+            )
+        self._begin(name)
+        if requires_grad:
+            self.require_grad()
+
+    def _begin(self, name: str = "") -> None:
+        self.grad = None
+        self.op = None
+        self.inputs = self.record = ()
+        self.requires_grad = False
+        self.name = name
+        self.order = next(_counter)
+
+    def require_grad(self) -> Tensor:
+        """Ask `backward` for a gradient of this leaf; returns the tensor."""
+        if self.data.dtype.kind != "f":
+            raise TypeError(
+                f"Tensor: a gradient needs floating-point numbers, got dtype {self.data.dtype}: "
+                f"write Tensor(x, requires_grad=True, dtype=float)"
+            )
+        self.requires_grad = True
+        return self
+
+    # What it is
+
+    shape = property(lambda self: self.data.shape, doc="The shape of ``data``.")
+    ndim = property(lambda self: self.data.ndim, doc="The number of axes.")
+    size = property(lambda self: self.data.size, doc="The number of entries.")
+    dtype = property(lambda self: self.data.dtype, doc="The dtype of ``data``.")
+
+    @property
+    def parents(self) -> tuple[Tensor, ...]:
+        """The tensors that this one was made from, constants left out."""
+        return tuple(x for x in self.inputs if isinstance(x, Tensor))
+
+    def __repr__(self) -> str:
+        made = f", op={self.op!r}" if self.op is not None else ", requires_grad=True" if self.requires_grad else ""
+        name = f", name={self.name!r}" if self.name else ""
+        return f"Tensor({np.array2string(self.data, precision=4, prefix='Tensor(')}{made}{name})"
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[n] for n in range(len(self)))
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def item(self) -> float:
+        """The one number in it; ValueError if there are more."""
+        if self.data.size != 1:
+            raise ValueError(f"Tensor: expected one number, got shape {self.shape}: reduce it, or use .data")
+        return self.data.item()  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.data, dtype=dtype)
+
+    def detach(self) -> Tensor:
+        """The same numbers as a leaf that no gradient passes."""
+        return Tensor(self.data, name=self.name)
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return self.data == _array(other)
+
+    def __ne__(self, other: object) -> Any:
+        return self.data != _array(other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self.data < _array(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.data <= _array(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.data > _array(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.data >= _array(other)
+
+    # Back-propagation
+
+    def ancestors(self) -> list[Tensor]:
+        """This tensor and all that its gradient reaches, newest first: no recursion, linear in the graph."""
+        seen = {id(self)}
+        nodes = [self]
+        for node in nodes:  # the list grows while it is read
+            for parent in node.inputs:
+                if isinstance(parent, Tensor) and parent.requires_grad and id(parent) not in seen:
+                    seen.add(id(parent))
+                    nodes.append(parent)
+        nodes.sort(key=attrgetter("order"), reverse=True)
+        return nodes
+
+    def backward(self, gradient: Any = None, *, method: str = "vjp", accumulate: bool = False) -> None:
+        """Set ``.grad`` of every leaf that requires it to the row g J, in the shape of the leaf.
+
+        Parameters
+        ----------
+        gradient : array of this tensor's shape, optional
+            The row g to begin with; 1 for a scalar, required otherwise.
+        method : "vjp" or "jacobian"
+            "vjp" uses each operation's vector-Jacobian product. "jacobian" forms each operation's explicit matrix
+            and multiplies, as equations (2)-(5) of Tomasi (2019) say: the same numbers, slowly.
+        accumulate : bool
+            Add to ``.grad`` instead of setting it.
+
+        Raises
+        ------
+        ValueError
+            If nothing here requires a gradient, if a non-scalar comes without ``gradient``, or if its shape differs.
+        """
+        if method not in _PULLS:
+            raise ValueError(f"backward: method={method!r}: choose 'vjp' or 'jacobian'")
+        pull = _PULLS[method]
+        seed = self._seed(gradient)
+        rows = {id(self): seed}
+        given = {id(seed)}
+        for node in self.ancestors():
+            g = rows.pop(id(node), None)
+            if g is None:
+                continue
+            if node.op is None:
+                node._receive(g, accumulate, given)
+                continue
+            for parent, row in pull(node, g):
+                key = id(parent)
+                rows[key] = rows[key] + row if key in rows else row
+
+    def _seed(self, gradient: Any) -> np.ndarray:
+        if not self.requires_grad:
+            raise ValueError(
+                "backward: no tensor that led here requires a gradient: make a leaf with requires_grad=True, "
+                "and compute outside no_grad()"
+            )
+        if gradient is None:
+            if self.data.size != 1:
+                raise ValueError(
+                    f"backward: expected a scalar, got shape {self.shape}: reduce it with .sum() or .mean(), "
+                    f"or pass gradient= of that shape"
+                )
+            return np.ones_like(self.data)
+        seed = np.asarray(_array(gradient), dtype=self.dtype)
+        if seed.shape != self.shape:
+            raise ValueError(f"backward: gradient has shape {seed.shape}, the tensor {self.shape}: make them equal")
+        return seed
+
+    def _receive(self, g: Any, accumulate: bool, given: set[int]) -> None:
+        """Set or add a leaf's gradient, which shares its memory with nothing else."""
+        g = np.asarray(g, dtype=self.data.dtype)
+        if accumulate and self.grad is not None:
+            g = self.grad + g
+        elif g.base is not None or id(g) in given:
+            g = g.copy()
+        given.add(id(g))
+        self.grad = g
+
+    # Arithmetic and the rest of the operations, found by name in the registry
+
+    def __add__(self, other: Any) -> Tensor:
+        return apply(_plain["add"], self, other)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return apply(_plain["subtract"], self, other)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return apply(_plain["multiply"], self, other)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return apply(_plain["divide"], self, other)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return apply(_plain["power"], self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return apply(_plain["add"], other, self)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return apply(_plain["subtract"], other, self)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return apply(_plain["multiply"], other, self)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return apply(_plain["divide"], other, self)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return apply(_plain["power"], other, self)
+
+    def __neg__(self) -> Tensor:
+        return apply(_plain["negative"], self)
+
+    def __abs__(self) -> Tensor:
+        return apply(_plain["abs"], self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return function_named("matmul")(self, other)  # type: ignore[no-any-return]
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return function_named("matmul")(other, self)  # type: ignore[no-any-return]
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return function_named("index")(self, key)  # type: ignore[no-any-return]
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The sum over one, several or all axes."""
+        return function_named("sum")(self, axis, keepdims)  # type: ignore[no-any-return]
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The mean over one, several or all axes."""
+        return function_named("mean")(self, axis, keepdims)  # type: ignore[no-any-return]
+
+    def var(self, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
+        """The variance over one, several or all axes; the divisor is the count less ``ddof``."""
+        return function_named("var")(self, axis, keepdims, ddof)  # type: ignore[no-any-return]
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The largest entry; of equal ones the first takes the gradient."""
+        return function_named("max")(self, axis, keepdims)  # type: ignore[no-any-return]
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """The smallest entry; of equal ones the first takes the gradient."""
+        return function_named("min")(self, axis, keepdims)  # type: ignore[no-any-return]
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same entries in C order in another shape; one size may be -1."""
+        return function_named("reshape")(self, shape[0] if len(shape) == 1 else shape)  # type: ignore[no-any-return]
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order; reversed if none is given."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return function_named("transpose")(self, order)  # type: ignore[no-any-return]
+
+    T = property(transpose, doc="The axes reversed.")
+
+    # What a tape cannot do
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TypeError(
+            "Tensor: x[...] = value would change numbers that the tape has recorded: write "
+            "mg.where(mask, value, x), or assign to x.data before the tensor is used"
+        )
+
+    def _no_in_place(self, other: Any) -> NoReturn:
+        raise TypeError(
+            "Tensor: in-place arithmetic such as x += y would change numbers that the tape has recorded: "
+            "write x = x + y, or change x.data under no_grad()"
+        )
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _no_in_place
+
+
+def as_tensor(x: Any) -> Tensor:
+    """x itself if it is a tensor, else a leaf that holds it."""
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def _array(x: Any) -> Any:
+    return x.data if isinstance(x, Tensor) else x
+
+
+def apply(operation: Operation, *inputs: Any) -> Tensor:
+    """Run an operation on tensors, arrays and numbers, and record it if some input requires a gradient.
+
+    This is what calling an operation does: ``Softmax()(z)``. Elementwise operations first bring their inputs to one
+    shape by ``broadcast_to``, an operation of its own; constants are left to NumPy.
+    """
+    recording = False
+    arrays = []
+    for x in inputs:
+        if isinstance(x, Tensor):
+            arrays.append(x.data)
+            recording = recording or x.requires_grad
+        else:
+            arrays.append(x if x is None or isinstance(x, (float, int, np.ndarray)) else np.asarray(x))
+    recording = recording and _recording.get()
+    if recording and len(arrays) > 1 and isinstance(operation, Elementwise):
+        inputs, arrays = _to_one_shape(operation, inputs, arrays)
+    try:
+        result = operation.forward(*arrays)
+    except (ValueError, IndexError) as error:
+        raise _explained(operation, arrays, error) from None
+    saved: tuple[Any, ...] = ()
+    if operation.saved:
+        result, *saved = result
+    tensor = Tensor.__new__(Tensor)
+    tensor._begin()
+    tensor.data = result if type(result) is np.ndarray else np.asarray(result)
+    if recording:
+        tensor.requires_grad = True
+        tensor.op = operation
+        tensor.inputs = inputs
+        tensor.record = (*arrays, result, *saved)
+    return tensor
+
+
+Operation.__call__ = apply  # type: ignore[method-assign]  # on tensors, an operation is its entry on the tape
+
+
+def _to_one_shape(operation: Operation, inputs: Sequence[Any], arrays: list[Any]) -> tuple[Any, list[Any]]:
+    shapes = {array.shape for array in arrays if isinstance(array, np.ndarray)}
+    if len(shapes) == 1:
+        return inputs, arrays
+    operation.check(*arrays)
+    shape = np.broadcast_shapes(*shapes)
+    inputs = tuple(
+        function_named("broadcast_to")(x, shape) if isinstance(x, Tensor) and x.requires_grad and x.shape != shape else x
+        for x in inputs
+    )
+    return inputs, [_array(x) for x in inputs]
+
+
+def _explained(operation: Operation, arrays: Iterable[Any], error: Exception) -> Exception:
+    """The operation's own words for shapes that do not fit, if that is what went wrong."""
+    try:
+        operation.check(*arrays)
+    except (ValueError, TypeError) as better:
+        return better
+    return error
+
+
+def _pull_vjp(node: Tensor, g: Any) -> list[tuple[Tensor, Any]]:
+    """The pairs (parent, g J) of one recorded tensor, by its operation's vector-Jacobian product."""
+    operation, inputs = node.op, node.inputs
+    assert operation is not None
+    if operation.constants:
+        inputs = tuple(itertools.compress(inputs, operation.varies(len(inputs))))
+    if operation.selective:
+        wanted = tuple([isinstance(x, Tensor) and x.requires_grad for x in inputs])
+        rows = operation.vjp(g, *node.record, wanted=wanted)
+    else:
+        rows = operation.vjp(g, *node.record)
+    if type(rows) is not tuple:
+        rows = (rows,)
+    return [
+        (x, row)
+        for x, row in zip(inputs, rows, strict=True)
+        if row is not None and isinstance(x, Tensor) and x.requires_grad
+    ]
+
+
+def _pull_jacobian(node: Tensor, g: Any) -> list[tuple[Tensor, Any]]:
+    """The same pairs, by the explicit matrices: dl/dx = (dl/dy) (dy/dx)."""
+    return [(x, (np.ravel(g) @ J).reshape(x.shape)) for x, J in matrices(node)]
+
+
+def matrices(node: Tensor) -> list[tuple[Tensor, Any]]:
+    """The pairs (parent, explicit Jacobian of the whole batch) of one recorded tensor."""
+    from .jacobian import lift
+
+    assert node.op is not None
+    wanted = [isinstance(x, Tensor) and x.requires_grad for x in node.inputs]
+    lifted = lift(node.op, node.record[: len(node.inputs)], node.data, wanted)
+    return [(x, J) for x, J in zip(node.inputs, lifted, strict=True) if J is not None]
+
+
+_PULLS = {"vjp": _pull_vjp, "jacobian": _pull_jacobian}
+
+
+# Functions on tensors, one for each operation
+
+
+def function(cls: type[Operation]) -> Callable[..., Tensor]:
+    """The function of an operation: first its inputs, then its hyper-parameters, with their defaults.
+
+    ``function(Conv2d)`` is ``conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1)``. An operation that is
+    called in another way says so in a classmethod ``call``.
+    """
+    hyper = cls.hyperparameters()
+    inputs = [
+        inspect.Parameter(
+            variable.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None if variable.optional else inspect.Parameter.empty,
+        )
+        for variable in cls.parsed.inputs
+    ]
+    signature = inspect.Signature([*inputs, *hyper.values()])
+    count = len(inputs)
+    plain = cls() if all(p.default is not inspect.Parameter.empty for p in hyper.values()) else None
+    call: Any = getattr(cls, "call", None)
+
+    def run(*arguments: Any, **keywords: Any) -> Tensor:
+        if plain is not None and not keywords and len(arguments) == count:
+            return apply(plain, *arguments)
+        bound = signature.bind(*arguments, **keywords)
+        bound.apply_defaults()
+        values = tuple(bound.arguments.values())
+        return apply(cls(*values[count:]), *values[:count])
+
+    result: Any = run if call is None else lambda *arguments, **keywords: call(*arguments, **keywords)
+    result.__name__ = result.__qualname__ = cls.name
+    result.__signature__ = signature if call is None else inspect.signature(call)
+    result.__doc__ = f"{cls.__doc__}\n\n    {cls.signature}. {cls.source}."
+    return result  # type: ignore[no-any-return]
+
+
+class _Plain(dict[str, Operation]):
+    """The operations without hyper-parameters, made once."""
+
+    def __missing__(self, name: str) -> Operation:
+        self[name] = operation = registry[name]()
+        return operation
+
+
+_plain = _Plain()
+_functions: dict[type[Operation], Callable[..., Tensor]] = {}
+
+
+def function_named(name: str) -> Callable[..., Tensor]:
+    cls = registry[name]
+    if cls not in _functions:
+        _functions[cls] = function(cls)
+    return _functions[cls]
