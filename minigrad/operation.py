@@ -108,7 +108,7 @@ class Operation:
     returns besides the output, for ``vjp``), ``constants`` (inputs that nothing is differentiated with respect to),
     ``laws``, ``printed`` (the derivatives as the source prints them), ``flat`` (the formula speaks of arrays flattened
     in C order), ``literal`` (the formula needs the sizes as numbers), ``call`` (how the function takes its
-    arguments). A ``vjp`` with a parameter ``wanted`` is told which gradients are asked for.
+    arguments), ``dependent`` (checks of the audit that hold by construction, and prove nothing). A ``vjp`` with a parameter ``wanted`` is told which gradients are asked for.
     """
 
     signature: ClassVar[str]
@@ -117,6 +117,7 @@ class Operation:
     saved: ClassVar[tuple[str, ...]] = ()
     constants: ClassVar[tuple[str, ...]] = ()
     laws: ClassVar[tuple[Callable[..., float], ...]] = ()
+    dependent: ClassVar[tuple[str, ...]] = ()
     flat: ClassVar[bool] = False
     literal: ClassVar[bool] = False
     parsed: ClassVar[Signature]
@@ -264,11 +265,6 @@ class Elementwise(Operation, abstract=True):
         def df(self, *arrays: Any) -> Any:
             """The partial derivatives at the inputs; the last argument is the value."""
 
-    def __init_subclass__(cls, abstract: bool = False) -> None:
-        if "f" in cls.__dict__ and "forward" not in cls.__dict__:
-            cls.forward = cls.f  # type: ignore[method-assign]  # the same function: no call in between
-        super().__init_subclass__(abstract)
-
     flat = True
 
     def written(self, *sample: Any) -> tuple[Formula, list[Any]]:
@@ -280,6 +276,9 @@ class Elementwise(Operation, abstract=True):
         i = indices("i")
         entry = self.formula(*scalars).expression.subs({x: array[i] for x, array in zip(scalars, arrays, strict=True)})
         return Formula(entry, i), arrays
+
+    def forward(self, *arrays: Any) -> Any:
+        return self.f(*arrays)
 
     def jacobian(self, *arrays: Any) -> Any:
         from scipy.sparse import diags_array

@@ -370,7 +370,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         inputs, arrays = _to_one_shape(operation, inputs, arrays)
     try:
         result = operation.forward(*arrays)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError) as error:
         raise _explained(operation, arrays, error) from None
     saved: tuple[Any, ...] = ()
     if operation.saved:
@@ -406,7 +406,7 @@ def _explained(operation: Operation, arrays: Iterable[Any], error: Exception) ->
     """The operation's own words for shapes that do not fit, if that is what went wrong."""
     try:
         operation.check(*arrays)
-    except (ValueError, TypeError) as better:
+    except (ValueError, IndexError, TypeError) as better:
         return better
     return error
 

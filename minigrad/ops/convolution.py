@@ -21,11 +21,13 @@ from ..operation import Operation, Source
 __all__ = ["Conv2d", "pair"]
 
 
-def pair(who: str, name: str, value: Any) -> tuple[int, int]:
-    """A number for both directions, or a (vertical, horizontal) pair, as two Python integers."""
+def pair(who: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """A number for both directions, or a (vertical, horizontal) pair, as two Python integers of at least ``least``."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values):
         raise TypeError(f"{who}: expected {name} as a whole number or a pair of them, got {value!r}: try {name}=2")
+    if min(values) < least:
+        raise ValueError(f"{who}: expected {name} of at least {least}, got {value!r}: try {name}={least}")
     return int(values[0]), int(values[1])
 
 
@@ -41,7 +43,7 @@ class Conv2d(Operation):
 
     def __init__(self, stride: Any = 1, padding: Any = 0, dilation: Any = 1):
         self.stride = pair("Conv2d", "stride", stride)
-        self.padding = pair("Conv2d", "padding", padding)
+        self.padding = pair("Conv2d", "padding", padding, least=0)
         self.dilation = pair("Conv2d", "dilation", dilation)
 
     def formula(self, x: Any, weight: Any, bias: Any) -> Formula:
@@ -81,6 +83,18 @@ class Conv2d(Operation):
         within = (0 <= h) & (h < H) & (0 <= w) & (w < W) & (c >= 0)
         position = np.where(within, (c * H + h) * W + w, 0)
         return position.reshape(P * Q, -1), within.reshape(P * Q, -1), P, Q
+
+    def check(self, *arrays: Any) -> None:
+        super().check(*arrays)
+        x, weight = arrays[:2]
+        given = f"x {x.shape} {x.dtype} and weight {weight.shape} {weight.dtype}"
+        if x.dtype != weight.dtype or x.dtype.kind != "f":
+            self.refuse(f"got {given}", "convert both to float32 or both to float64", TypeError)
+        if 0 in x.shape or 0 in weight.shape:
+            self.refuse(f"got {given}", "give at least one sample, channel, row and column")
+        sizes = zip(x.shape[2:], weight.shape[2:], self.padding, self.dilation, strict=True)
+        if any(size + 2 * padding < dilation * (kernel - 1) + 1 for size, kernel, padding, dilation in sizes):
+            self.refuse(f"the kernel does not fit into the image: {given}", "use more padding or a smaller kernel")
 
     def vjp(self, g: Any, x: Any, weight: Any, bias: Any, y: Any, wanted: Any = (True, True, True)) -> Any:
         geometry = self.stride, self.padding, self.dilation

@@ -30,7 +30,19 @@ class Pool2d(Operation, abstract=True):
         who = type(self).__name__
         self.kernel_size = pair(who, "kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else pair(who, "stride", stride)
-        self.padding = pair(who, "padding", padding)
+        self.padding = pair(who, "padding", padding, least=0)
+
+    def check(self, *arrays: Any) -> None:
+        super().check(*arrays)
+        x = arrays[0]
+        given = f"x {x.shape} {x.dtype}"
+        if x.dtype not in (np.float32, np.float64):
+            self.refuse(f"got {given}", "convert it with x.astype(float)", TypeError)
+        if 0 in x.shape:
+            self.refuse(f"got {given}", "give at least one sample, channel, row and column")
+        sizes = zip(x.shape[2:], self.kernel_size, self.padding, strict=True)
+        if any(size + 2 * padding < kernel for size, kernel, padding in sizes):
+            self.refuse(f"the window does not fit into the image: {given}", "use more padding or a smaller window")
 
     @property
     def geometry(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -67,6 +79,8 @@ class MaxPool2d(Pool2d):
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ties: str = "first", rng: Any = None):
         super().__init__(kernel_size, stride, padding)
         self.ties, self.rng = ties, rng
+        if any(2 * padding > kernel for padding, kernel in zip(self.padding, self.kernel_size, strict=True)):
+            self.refuse("padding exceeds half the window, which could see nothing else", "take less padding")
         if ties not in ("first", "random"):
             self.refuse(f"ties={ties!r}", "choose 'first' or 'random'")
         if ties == "random" and not isinstance(rng, np.random.Generator):
@@ -119,7 +133,7 @@ class MaxPool2d(Pool2d):
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
         yield from super().errors()
-        yield lambda: cls(2, padding=2)(np.ones((2, 3, 5, 4))), "padding"
+        yield lambda: cls(2, padding=2), "padding"
         yield lambda: cls(2, ties="last"), "last"
         yield lambda: cls(2, ties="random"), "rng"
 

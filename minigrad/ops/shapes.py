@@ -172,6 +172,7 @@ class Index(Operation):
     signature = "x[*] -> y[*]"
     source = NUMPY
     flat = True
+    dependent = ("derivative",)  # matrix and formula read one table of positions
 
     def __init__(self, key: Any):
         self.key = key
