@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def variable(name: str, sizes: Sequence[str | int] = (), *, integer: bool = Fals
     if not sizes:
         return sp.Symbol(name, **kind)
     shape = tuple(
-        sp.Symbol(size, integer=True, positive=True) if isinstance(size, str) else sp.Integer(size) for size in sizes
+        sp.Symbol(size, integer=True, positive=True) if isinstance(size, str) else sp.Integer(size)
+        for size in sizes
     )
     return sp.IndexedBase(name, shape=shape, **kind)
 
@@ -65,10 +66,10 @@ def inside(array: Any, *position: Any, outside: Any = 0) -> Any:
 
 @functools.cache
 def _largest() -> Any:
-    class wins(sp.Function):  # type: ignore[misc, valid-type]
+    class wins(sp.Function):  # type: ignore[misc]
         """1 if the entry of this number is the first of the largest, else 0."""
 
-    class largest(sp.Function):  # type: ignore[misc, valid-type]
+    class largest(sp.Function):  # type: ignore[misc]
         def fdiff(self, argument: int = 1) -> Any:
             return wins(argument - 1, *self.args)
 
@@ -83,7 +84,10 @@ def largest(*entries: Any) -> Any:
     return _largest()(*entries)
 
 
-EVALUATION = {"largest": max, "wins": lambda number, *entries: int(entries.index(max(entries)) == number)}
+EVALUATION: dict[str, Callable[..., Any]] = {
+    "largest": max,
+    "wins": lambda number, *entries: int(entries.index(max(entries)) == number),
+}
 
 
 class Formula:

@@ -108,7 +108,8 @@ class Operation:
     returns besides the output, for ``vjp``), ``constants`` (inputs that nothing is differentiated with respect to),
     ``laws``, ``printed`` (the derivatives as the source prints them), ``flat`` (the formula speaks of arrays flattened
     in C order), ``literal`` (the formula needs the sizes as numbers), ``call`` (how the function takes its
-    arguments), ``dependent`` (checks of the audit that hold by construction, and prove nothing). A ``vjp`` with a parameter ``wanted`` is told which gradients are asked for.
+    arguments), ``dependent`` (checks of the audit that hold by construction, and prove nothing). A ``vjp`` with a
+    parameter ``wanted`` is told which gradients are asked for.
     """
 
     signature: ClassVar[str]
@@ -118,6 +119,7 @@ class Operation:
     constants: ClassVar[tuple[str, ...]] = ()
     laws: ClassVar[tuple[Callable[..., float], ...]] = ()
     dependent: ClassVar[tuple[str, ...]] = ()
+    broadcasts: ClassVar[bool] = False
     flat: ClassVar[bool] = False
     literal: ClassVar[bool] = False
     parsed: ClassVar[Signature]
@@ -127,6 +129,8 @@ class Operation:
     )  # fmt: skip
 
     if TYPE_CHECKING:
+
+        def __init__(self, *hyperparameters: Any, **named: Any): ...
 
         def __call__(self, *inputs: Any, **keywords: Any) -> Any:
             """Apply to tensors and record on the tape (`minigrad.tensor` says how)."""
@@ -256,6 +260,8 @@ class Elementwise(Operation, abstract=True):
     """
 
     required = (*Operation.required, "f", "df")
+    broadcasts = True
+    flat = True
 
     if TYPE_CHECKING:
 
@@ -265,14 +271,12 @@ class Elementwise(Operation, abstract=True):
         def df(self, *arrays: Any) -> Any:
             """The partial derivatives at the inputs; the last argument is the value."""
 
-    flat = True
-
     def written(self, *sample: Any) -> tuple[Formula, list[Any]]:
         """The formula of one entry, put on the entries of arrays that are flattened in C order."""
         from .formula import Formula, indices, variable
 
-        scalars = [variable(symbol.name, integer=bool(symbol.assumptions0.get("integer"))) for symbol in self.symbols(*sample)]
         arrays = self.symbols(*sample)
+        scalars = [variable(str(array.name), integer=bool(array.assumptions0.get("integer"))) for array in arrays]
         i = indices("i")
         entry = self.formula(*scalars).expression.subs({x: array[i] for x, array in zip(scalars, arrays, strict=True)})
         return Formula(entry, i), arrays

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .operation import Elementwise, Operation, registry
+from .operation import Operation, registry
 
 __all__ = ["Tensor", "as_tensor", "function", "no_grad"]
 
@@ -91,8 +91,7 @@ class Tensor:
             self.require_grad()
 
     def _begin(self, name: str = "") -> None:
-        self.grad = None
-        self.op = None
+        self.grad = self.op = None
         self.inputs = self.record = ()
         self.requires_grad = False
         self.name = name
@@ -286,42 +285,42 @@ class Tensor:
         return apply(_plain["abs"], self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return function_named("matmul")(self, other)  # type: ignore[no-any-return]
+        return function_named("matmul")(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return function_named("matmul")(other, self)  # type: ignore[no-any-return]
+        return function_named("matmul")(other, self)
 
     def __getitem__(self, key: Any) -> Tensor:
-        return function_named("index")(self, key)  # type: ignore[no-any-return]
+        return function_named("index")(self, key)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The sum over one, several or all axes."""
-        return function_named("sum")(self, axis, keepdims)  # type: ignore[no-any-return]
+        return function_named("sum")(self, axis, keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The mean over one, several or all axes."""
-        return function_named("mean")(self, axis, keepdims)  # type: ignore[no-any-return]
+        return function_named("mean")(self, axis, keepdims)
 
     def var(self, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
         """The variance over one, several or all axes; the divisor is the count less ``ddof``."""
-        return function_named("var")(self, axis, keepdims, ddof)  # type: ignore[no-any-return]
+        return function_named("var")(self, axis, keepdims, ddof)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The largest entry; of equal ones the first takes the gradient."""
-        return function_named("max")(self, axis, keepdims)  # type: ignore[no-any-return]
+        return function_named("max")(self, axis, keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """The smallest entry; of equal ones the first takes the gradient."""
-        return function_named("min")(self, axis, keepdims)  # type: ignore[no-any-return]
+        return function_named("min")(self, axis, keepdims)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same entries in C order in another shape; one size may be -1."""
-        return function_named("reshape")(self, shape[0] if len(shape) == 1 else shape)  # type: ignore[no-any-return]
+        return function_named("reshape")(self, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Tensor:
         """The axes in another order; reversed if none is given."""
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
-        return function_named("transpose")(self, order)  # type: ignore[no-any-return]
+        return function_named("transpose")(self, order)
 
     T = property(transpose, doc="The axes reversed.")
 
@@ -358,7 +357,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     shape by ``broadcast_to``, an operation of its own; constants are left to NumPy.
     """
     recording = False
-    arrays = []
+    arrays: list[Any] = []
     for x in inputs:
         if isinstance(x, Tensor):
             arrays.append(x.data)
@@ -366,7 +365,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         else:
             arrays.append(x if x is None or isinstance(x, (float, int, np.ndarray)) else np.asarray(x))
     recording = recording and _recording.get()
-    if recording and len(arrays) > 1 and isinstance(operation, Elementwise):
+    if recording and operation.broadcasts and len(arrays) > 1:
         inputs, arrays = _to_one_shape(operation, inputs, arrays)
     try:
         result = operation.forward(*arrays)
@@ -386,12 +385,12 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     return tensor
 
 
-Operation.__call__ = apply  # type: ignore[method-assign]  # on tensors, an operation is its entry on the tape
+Operation.__call__ = apply  # type: ignore[assignment, method-assign]  # calling an operation puts it on the tape
 
 
 def _to_one_shape(operation: Operation, inputs: Sequence[Any], arrays: list[Any]) -> tuple[Any, list[Any]]:
-    shapes = {array.shape for array in arrays if isinstance(array, np.ndarray)}
-    if len(shapes) == 1:
+    shapes = [array.shape for array in arrays if isinstance(array, np.ndarray)]
+    if shapes.count(shapes[0]) == len(shapes):
         return inputs, arrays
     operation.check(*arrays)
     shape = np.broadcast_shapes(*shapes)
@@ -413,8 +412,8 @@ def _explained(operation: Operation, arrays: Iterable[Any], error: Exception) ->
 
 def _pull_vjp(node: Tensor, g: Any) -> list[tuple[Tensor, Any]]:
     """The pairs (parent, g J) of one recorded tensor, by its operation's vector-Jacobian product."""
-    operation, inputs = node.op, node.inputs
-    assert operation is not None
+    operation: Any = node.op
+    inputs = node.inputs
     if operation.constants:
         inputs = tuple(itertools.compress(inputs, operation.varies(len(inputs))))
     if operation.selective:
@@ -472,19 +471,20 @@ def function(cls: type[Operation]) -> Callable[..., Tensor]:
     plain = cls() if all(p.default is not inspect.Parameter.empty for p in hyper.values()) else None
     call: Any = getattr(cls, "call", None)
 
-    def run(*arguments: Any, **keywords: Any) -> Tensor:
+    def run(*arguments: Any, **keywords: Any) -> Any:
         if plain is not None and not keywords and len(arguments) == count:
-            return apply(plain, *arguments)
+            return plain(*arguments)
         bound = signature.bind(*arguments, **keywords)
         bound.apply_defaults()
         values = tuple(bound.arguments.values())
-        return apply(cls(*values[count:]), *values[:count])
+        return cls(*values[count:])(*values[:count])
 
-    result: Any = run if call is None else lambda *arguments, **keywords: call(*arguments, **keywords)
-    result.__name__ = result.__qualname__ = cls.name
-    result.__signature__ = signature if call is None else inspect.signature(call)
-    result.__doc__ = f"{cls.__doc__}\n\n    {cls.signature}. {cls.source}."
-    return result  # type: ignore[no-any-return]
+    named: Any = run if call is None else lambda *arguments, **keywords: call(*arguments, **keywords)
+    named.__name__ = named.__qualname__ = cls.name
+    named.__signature__ = signature if call is None else inspect.signature(call)
+    named.__doc__ = f"{inspect.getdoc(cls)}\n\n{cls.signature}. {cls.source}."
+    result: Callable[..., Tensor] = named
+    return result
 
 
 class _Plain(dict[str, Operation]):
@@ -500,6 +500,7 @@ _functions: dict[type[Operation], Callable[..., Tensor]] = {}
 
 
 def function_named(name: str) -> Callable[..., Tensor]:
+    """The function of the operation of this name."""
     cls = registry[name]
     if cls not in _functions:
         _functions[cls] = function(cls)

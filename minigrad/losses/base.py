@@ -44,7 +44,7 @@ class Loss(Operation, abstract=True):
         return loss
 
 
-def class_labels(loss: Operation, labels: Any, samples: int, classes: int) -> np.ndarray:
+def class_labels(loss: Operation, labels: Any, samples: int, classes: int) -> Any:
     """Whole-number labels, one a sample, each from 0 to ``classes - 1``; anything else is refused."""
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":

@@ -109,8 +109,7 @@ class ReLUMaxPool2d(MaxPool2d):
 
     def formula(self, a: Any) -> Formula:
         entries, letters = self.window(a)
-        a_m = largest(*entries)
-        return Formula(sp.Piecewise((a_m, a_m >= 0), (0, True)), *letters)
+        return Formula(largest(largest(*entries), 0), *letters)
 
     def forward(self, a: Any) -> Any:
         a_m, winners = super().forward(a)
@@ -132,5 +131,5 @@ class ReLUMaxPool2d(MaxPool2d):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         x = rng.normal(size=(2, 3, 5, 4)) - 0.8
-        yield cls((3, 2), (2, 1)), x[:, :2]
-        yield cls(2), x
+        yield cls((3, 2), (2, 1)), x[:, :2, :, :3]
+        yield cls(2), x[:, :1]

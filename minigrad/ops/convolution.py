@@ -32,7 +32,7 @@ def pair(who: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
 
 
 class Conv2d(Operation):
-    """y = the correlation of x with ``weight``, plus ``bias``; output size floor((n + 2 padding - extent) / stride) + 1.
+    """y = the correlation of x with ``weight``, plus ``bias``, of size floor((n + 2 padding - extent) / stride) + 1.
 
     ``stride``, ``padding`` (with zeros) and ``dilation`` are a number or a (vertical, horizontal) pair.
     """
@@ -74,13 +74,13 @@ class Conv2d(Operation):
 
     def taps(self, image: tuple[int, ...], kernel: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int, int]:
         """For each output position and tap (c, u, v): the flat input position, and whether it is inside the image."""
-        C, H, W = image
+        _, H, W = image
         sizes = zip(image[1:], kernel, self.stride, self.padding, self.dilation, strict=True)
         P, Q = (kernels.out_size(*size) for size in sizes)
-        p, q, c, u, v = np.ogrid[:P, :Q, :C, : kernel[0], : kernel[1]]
+        p, q, c, u, v = np.ogrid[:P, :Q, : image[0], : kernel[0], : kernel[1]]
         h = self.stride[0] * p + self.dilation[0] * u - self.padding[0]
         w = self.stride[1] * q + self.dilation[1] * v - self.padding[1]
-        within = (0 <= h) & (h < H) & (0 <= w) & (w < W) & (c >= 0)
+        within = (h >= 0) & (h < H) & (w >= 0) & (w < W) & (c >= 0)
         position = np.where(within, (c * H + h) * W + w, 0)
         return position.reshape(P * Q, -1), within.reshape(P * Q, -1), P, Q
 
@@ -107,9 +107,9 @@ class Conv2d(Operation):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         x, weight = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(4, 3, 3, 2))
-        yield cls(), x[:, :, :4], weight, rng.normal(size=4)
-        yield cls((2, 1), (1, 2)), x, weight, None
-        yield cls(1, (2, 0), (2, 3)), x, weight[:2], rng.normal(size=2)
+        yield cls(), x[:, :, :4, :3], weight, rng.normal(size=4)
+        yield cls((2, 1), (1, 2)), x[:, :1], weight[:2, :1], None
+        yield cls(1, (2, 0), (2, 3)), x[:, :2], weight[:1, :2], rng.normal(size=1)
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:

@@ -179,7 +179,7 @@ class Extreme(Reduction, abstract=True):
     literal = True
     sign: int
 
-    def winners(self, x: Any) -> np.ndarray:
+    def winners(self, x: Any) -> Any:
         """For each entry of y, in C order, the flat position in x of the entry that it is."""
         x = np.asarray(x)
         axes = self.axes(x.ndim)

@@ -211,7 +211,8 @@ class Index(Operation):
         try:
             np.asarray(arrays[0])[self.key]
         except IndexError as error:
-            self.refuse(f"{error}, in an array of shape {np.shape(arrays[0])}", "count from 0 within each axis", IndexError)
+            problem = f"{error}, in an array of shape {np.shape(arrays[0])}"
+            self.refuse(problem, "count from 0 within each axis", IndexError)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:

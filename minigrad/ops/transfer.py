@@ -79,7 +79,7 @@ class LeakyReLU(Elementwise):
 
 
 class Sigmoid(Elementwise):
-    """y = 1 / (1 + e^-a), the logistic function; the slope y (1 - y) is taken as sigma(a) sigma(-a), right in the tails."""
+    """y = 1 / (1 + e^-a), the logistic function; the slope sigma(a) sigma(-a) is right in the tails."""
 
     signature = "a -> y"
     source = Source("US 2022/0253713, table 1", "LP-06")

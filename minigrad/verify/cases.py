@@ -141,7 +141,7 @@ def differences(f: Callable[[Any], Any], x: Any, step: float = 1e-3) -> np.ndarr
     x = np.array(x, dtype=float)
     columns = []
     for j in range(x.size):
-        column = 0.0
+        column: Any = 0.0
         for weight, steps in ((1, -2), (-8, -1), (8, 1), (-1, 2)):
             moved = x.copy()
             moved.flat[j] += steps * step

@@ -92,11 +92,12 @@ def product(case: Case) -> float | None:
 def _alone(case: Case) -> float:
     """A `vjp` that is asked for one gradient gives that one, the same, and no other."""
     g = np.cos(np.arange(case.outputs[0].size)).reshape(case.outputs[0].shape)
-    everything = as_tuple(case.operation.vjp(g, *case.arrays, *case.outputs))
+    vjp: Any = case.operation.vjp
+    everything = as_tuple(vjp(g, *case.arrays, *case.outputs))
     errors = [0.0]
     for k, expected in enumerate(everything):
         wanted = tuple(k == other for other in range(len(everything)))
-        rows = as_tuple(case.operation.vjp(g, *case.arrays, *case.outputs, wanted=wanted))
+        rows = as_tuple(vjp(g, *case.arrays, *case.outputs, wanted=wanted))
         if any(row is not None for other, row in enumerate(rows) if other != k):
             return np.inf
         if expected is not None:
@@ -167,7 +168,7 @@ def _strided(array: Any) -> Any:
 def conduct(case: Case) -> float | None:
     """Inputs unchanged, nothing aliased, twice the same, float32 kept, strides indifferent: 0, else inf."""
     arrays = [_as(array, np.float32) for array in case.arrays]
-    before = [np.array(array) if array is not None else None for array in arrays]
+    before: list[Any] = [np.array(array) if array is not None else None for array in arrays]
     first = _forward_and_vjp(case, arrays)
     second = _forward_and_vjp(case, arrays)
     unchanged = all(a is None or np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
@@ -239,7 +240,7 @@ def _distinct(case: Case) -> bool:
 
 
 def _window(case: Case) -> tuple[int, ...]:
-    size = getattr(case.operation, "kernel_size", None)
+    size: tuple[int, ...] | None = getattr(case.operation, "kernel_size", None)
     return size if size is not None else np.shape(case.arrays[1])[2:]
 
 

@@ -127,13 +127,12 @@ def _evaluate(formula: Any, arrays: dict[str, np.ndarray], shape: tuple[int, ...
     letters = formula.indices if isinstance(formula, Formula) else tuple(free)
     if len(letters) != len(shape):
         raise ValueError(
-            f"compare: the formula has the free letters ({', '.join(map(str, letters))}), the result the shape {shape}: "
-            f"use one letter an axis, and sum over the others"
+            f"compare: the formula has the free letters ({', '.join(map(str, letters))}), the result the shape "
+            f"{shape}: use one letter an axis, and sum over the others"
         )
     plain = {str(s): s for s in expression.free_symbols if s.is_Symbol}
     symbols = [bases.get(name, plain.get(name)) for name in arrays]
     entry = Formula(expression.subs(sizes), *letters)
-    symbols = [None if s is None else s if not isinstance(s, sp.IndexedBase) else s for s in symbols]
     return entry.evaluate(shape, symbols, list(arrays.values())).astype(float)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,29 +61,41 @@ def _products(case: Case) -> Iterator[Mutant]:
     for k, (J, variable) in enumerate(zip(matrices, inputs, strict=True)):
         if J is None or not J.any():
             continue
-        changes: dict[str, Callable[[Any, Any], Any]] = {
-            "zeroed": lambda g, row: 0 * row,
-            "negated": lambda g, row: -row,
-            "scaled by 1.001": lambda g, row: 1.001 * row,
-            "with an entry lost": lambda g, row, j=int(abs(J).sum(axis=0).argmax()): _without(row, j),
-        }
-        if J.shape[0] == J.shape[1] and not np.array_equal(J, J.T):
-            changes["transposed"] = lambda g, row, J=J: (J @ np.ravel(g)).reshape(np.shape(row))
+        changes = _row_changes(J)
         if variable.samples and len(case.samples) > 1:
-            changes["summed over the batch"] = lambda g, row: np.broadcast_to(
-                np.sum(row, axis=0, keepdims=True), np.shape(row)
-            )
+            changes["summed over the batch"] = _summed
         if not variable.samples and variable.letters and len(case.samples) > 1:
-            count = len(case.samples)
-            changes["averaged over the batch"] = lambda g, row, count=count: row / count
+            changes["averaged over the batch"] = partial(_divided, len(case.samples))
         for what, change in changes.items():
             yield f"vjp of {variable.name} {what}", _replace(case.operation, vjp=_changed(case, k, change)), True
 
 
-def _without(row: Any, entry: int) -> Any:
-    row = np.array(row)
-    row.flat[entry] = 0
-    return row
+def _row_changes(J: np.ndarray) -> dict[str, Callable[[Any, Any], Any]]:
+    """Functions of (g, g J) that give a wrong g J."""
+    entry = int(abs(J).sum(axis=0).argmax())
+
+    def without_an_entry(g: Any, row: Any) -> Any:
+        row = np.array(row)
+        row.flat[entry] = 0
+        return row
+
+    changes: dict[str, Callable[[Any, Any], Any]] = {
+        "zeroed": lambda g, row: 0 * row,
+        "negated": lambda g, row: -row,
+        "scaled by 1.001": lambda g, row: 1.001 * row,
+        "with an entry lost": without_an_entry,
+    }
+    if J.shape[0] == J.shape[1] and not np.array_equal(J, J.T):
+        changes["transposed"] = lambda g, row: (J @ np.ravel(g)).reshape(np.shape(row))
+    return changes
+
+
+def _summed(g: Any, row: Any) -> Any:
+    return np.broadcast_to(np.sum(row, axis=0, keepdims=True), np.shape(row))
+
+
+def _divided(count: int, g: Any, row: Any) -> Any:
+    return row / count
 
 
 def _changed(case: Case, k: int, change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -105,7 +118,7 @@ def _jacobians(case: Case) -> Iterator[Mutant]:
         entry = np.unravel_index(abs(J).argmin(), J.shape)
         off = np.zeros_like(J)
         off[entry] = 1e-3 * abs(J).max()
-        changes = {"with one entry off": lambda J, off=off: J + off if J.shape == off.shape else J, "negated": np.negative}
+        changes: dict[str, Callable[..., Any]] = {"with one entry off": partial(np.add, off), "negated": np.negative}
         if J.shape[0] == J.shape[1] and not np.array_equal(J, J.T):
             changes["transposed"] = np.transpose
         for what, change in changes.items():

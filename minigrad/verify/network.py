@@ -31,17 +31,16 @@ def parameters(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def network(x: Any, kernel: Any, scale: Any, shift: Any, weight: Any, bias: Any) -> Any:
     """The loss of a batch of two; the mask of the dropout and the labels are fixed."""
-    call = {name: cls for name, cls in registry.items()}
-    convolve = call["conv2d"](padding=1)
+    convolve = registry["conv2d"](padding=1)
     first = convolve(x, kernel, None)
-    normal = call["batch_norm"]()(first, scale, shift)
-    diamond = call["tanh"]()(normal) * call["sigmoid"]()(first) + normal
+    normal = registry["batch_norm"]()(first, scale, shift)
+    diamond = registry["tanh"]()(normal) * registry["sigmoid"]()(first) + normal
     again = convolve(diamond, kernel, None)
-    pooled = call["max_pool2d"](3, 2, 1)(again)
+    pooled = registry["max_pool2d"](3, 2, 1)(again)
     flat = pooled.reshape(2, 9)
     mask = np.array([[1, 0, 1, 1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 0, 1, 1, 1, 1]]) / 0.75
-    dropped = call["dropout"]()(call["leaky_relu"](0.1)(flat), mask)
-    logits = call["affine"]()(dropped, weight, bias)
+    dropped = registry["dropout"]()(registry["leaky_relu"](0.1)(flat), mask)
+    logits = registry["affine"]()(dropped, weight, bias)
     return losses.CrossEntropy()(logits, np.array([2, 0]))
 
 
@@ -51,7 +50,7 @@ def network_errors() -> dict[str, float]:
     leaves = {name: Tensor(value, requires_grad=True, name=name) for name, value in values.items()}
     loss = network(**leaves)
     loss.backward()
-    rows = {name: leaf.grad for name, leaf in leaves.items()}
+    rows: dict[str, Any] = {name: leaf.grad for name, leaf in leaves.items()}
     loss.backward()
     errors = dict.fromkeys(TOLERANCES, 0.0)
     errors["value"] = max(distance(leaf.grad, rows[name]) for name, leaf in leaves.items())

@@ -1,0 +1,52 @@
+"""What the kernels share: how work is dealt to threads, and room to work in.
+
+Work is dealt by position: of `total` pieces, thread t of T takes those from begin(total, t, T) to
+begin(total, t + 1, T). The result then depends on the number of threads, and on nothing else.
+"""
+
+from libc.stdint cimport uintptr_t
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #define KERNELS_OPENMP 1
+    #else
+    #define KERNELS_OPENMP 0
+    #endif
+    """
+    enum: KERNELS_OPENMP
+
+
+cdef enum:
+    CACHE_LINE = 64
+    LARGEST = 0x7fffffff # of strides and the like: two of them multiplied still fit in 64 bits
+
+
+cdef inline Py_ssize_t begin(Py_ssize_t total, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
+    """Where part `part` of `parts` nearly equal ones begins."""
+    return total * part // parts
+
+
+cdef inline Py_ssize_t pieces(Py_ssize_t total, Py_ssize_t size) noexcept nogil:
+    """How many pieces of at most `size` cover `total`."""
+    return (total + size - 1) // size
+
+
+cdef inline Py_ssize_t rounded(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
+    """`size` rounded up to a multiple of `unit`."""
+    return pieces(size, unit) * unit
+
+
+cdef inline int crew(int threads, double work, Py_ssize_t parts) noexcept nogil:
+    """The threads that `work` operations in `parts` pieces deserve.
+
+    A parallel region costs some microseconds, and much more where another process wants the core.
+    """
+    if work < 2e6 or parts < 2:
+        return 1
+    return <int> min(<Py_ssize_t> threads, parts)
+
+
+cdef inline void *aligned(void *room) noexcept nogil:
+    """The first start of a cache line in `room`."""
+    return <void *> ((<uintptr_t> room + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)

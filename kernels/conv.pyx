@@ -1,0 +1,442 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Convolution and its gradients, as matrix products whose patch matrix is never formed.
+
+For one image, let X^ be the matrix with a row for each tap k = (c, i, j) and a column for each output pixel
+u = (p, q): X^[k, u] is what the tap sees under the pixel. With the weights as a matrix W (O, K),
+
+    forward             y  = W X^                         (O, U)
+    input gradient      G^ = W^T g                        (K, U); each entry is added where X^ had its own from
+    weight gradient     gw = sum over images of g X^^T    (O, K)
+
+X^ is kh kw times as large as the image, so only a piece of it is made at a time, just before it is multiplied. Two
+tables are enough to make it, because an address in the padded image is a sum:
+
+    X^[k, u] = image[tap[k] + pixel[u]]
+
+Stride, dilation and 1x1 kernels change the tables and nothing else.
+"""
+
+import numpy as np
+
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.string cimport memcpy, memset
+
+from common cimport CACHE_LINE, KERNELS_OPENMP, LARGEST, aligned, begin, crew, pieces, rounded
+
+cdef extern from "tile.h" nogil:
+    enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS, VECTOR_TILES
+    int plain_tiles
+    void outer_float(int, Py_ssize_t, const float *, const float *, float *, Py_ssize_t, const float *)
+    void outer_double(int, Py_ssize_t, const double *, const double *, double *, Py_ssize_t, const double *)
+    void dot_float(int, Py_ssize_t, const float *, Py_ssize_t, const float *, Py_ssize_t, float *, Py_ssize_t)
+    void dot_double(int, Py_ssize_t, const double *, Py_ssize_t, const double *, Py_ssize_t, double *, Py_ssize_t)
+
+OPENMP = bool(KERNELS_OPENMP)
+cdef int threads = 1
+
+cdef enum:
+    DEPTH = 320         # rows of X^ in a piece: 320 x 64 bytes are 20 kB, and stay in the first-level cache
+    BLOCK_BYTES = 2048  # of a row in the weight gradient: 12 rows at once in the first-level cache
+    BLOCK_TAPS = 96     # rows there: 96 x 2 kB stay in the second-level cache
+
+
+def set_num_threads(int n):
+    """How many threads a call may use."""
+    global threads
+    threads = max(n, 1)
+
+
+def use_plain_tiles(bint plain):
+    """Compute with the plain loops of tile.h instead of its vectors; for tests. Returns whether there is a choice."""
+    global plain_tiles
+    plain_tiles = plain or not VECTOR_TILES
+    return bool(VECTOR_TILES)
+
+
+cdef struct Window:
+    Py_ssize_t n, c, h, w, o, kh, kw    # sizes: images, channels, pixels, filters, taps
+    Py_ssize_t sh, sw, ph, pw, dh, dw   # stride, padding, dilation
+    Py_ssize_t height, width            # of the padded image
+    Py_ssize_t p, q                     # of the output
+    Py_ssize_t taps, pixels             # K = c kh kw and U = p q
+    bint framed                         # whether there is any padding
+
+
+cdef Window window(x_shape, weight_shape, stride, padding, dilation) except *:
+    """The sizes of a convolution, all checked: what follows relies on them for its addresses."""
+    cdef Window v
+    v.n, v.c, v.h, v.w = x_shape
+    v.o, channels, v.kh, v.kw = weight_shape
+    v.sh, v.sw = stride
+    v.ph, v.pw = padding
+    v.dh, v.dw = dilation
+    if channels != v.c:
+        raise ValueError(f"convolution: {channels} input channels in the weight, {v.c} in the images")
+    if (min(v.n, v.c, v.h, v.w, v.o, v.kh, v.kw) < 1 or min(v.sh, v.sw, v.dh, v.dw) < 1 or min(v.ph, v.pw) < 0
+            or max(v.sh, v.sw, v.dh, v.dw, v.ph, v.pw) > LARGEST or max(v.h, v.w, v.kh, v.kw) > LARGEST):
+        raise ValueError("convolution: sizes, stride and dilation must be at least 1, padding at least 0")
+    v.height, v.width = v.h + 2 * v.ph, v.w + 2 * v.pw
+    if v.dh * (v.kh - 1) >= v.height or v.dw * (v.kw - 1) >= v.width:
+        raise ValueError("convolution: the kernel does not fit into the padded image")
+    v.p = (v.height - v.dh * (v.kh - 1) - 1) // v.sh + 1
+    v.q = (v.width - v.dw * (v.kw - 1) - 1) // v.sw + 1
+    v.taps, v.pixels = v.c * v.kh * v.kw, v.p * v.q
+    v.framed = v.ph > 0 or v.pw > 0
+    return v
+
+
+cdef check_output(const Window *v, n, o, p, q):
+    """Refuse a gradient that does not have the shape of the output."""
+    if (n, o, p, q) != (v.n, v.o, v.p, v.q):
+        raise ValueError(f"convolution: the output is {(v.n, v.o, v.p, v.q)}, its gradient {(n, o, p, q)}")
+
+
+cdef Py_ssize_t[::1] tap_table(const Window *v):
+    """tap[k]: where the tap k = (c, i, j) lies in the padded image, seen from its window's corner."""
+    c, i, j = np.ogrid[:v.c, :v.kh, :v.kw]
+    return ((c * v.height + i * v.dh) * v.width + j * v.dw).ravel().astype(np.intp, copy=False)
+
+
+cdef Py_ssize_t[::1] pixel_table(const Window *v):
+    """pixel[u]: where the window of the output pixel u = (p, q) has its corner."""
+    p, q = np.ogrid[:v.p, :v.q]
+    return (p * (v.sh * v.width) + q * v.sw).ravel().astype(np.intp, copy=False)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Moving pixels
+# ----------------------------------------------------------------------------------------------------------------
+
+
+cdef const floating *in_frame(const Window *v, const floating *image, floating *frame) noexcept nogil:
+    """The padded image: `image` itself where there is no padding, else copied into `frame`, whose rim is zero."""
+    cdef Py_ssize_t c, h
+    if not v.framed:
+        return image
+    for c in range(v.c):
+        for h in range(v.h):
+            memcpy(frame + (c * v.height + h + v.ph) * v.width + v.pw, image + (c * v.h + h) * v.w,
+                   v.w * sizeof(floating))
+    return frame
+
+
+cdef void out_of_frame(const Window *v, const floating *frame, floating *image) noexcept nogil:
+    """The interior of `frame`, copied to `image`."""
+    cdef Py_ssize_t c, h
+    for c in range(v.c):
+        for h in range(v.h):
+            memcpy(image + (c * v.h + h) * v.w, frame + (c * v.height + h + v.ph) * v.width + v.pw,
+                   v.w * sizeof(floating))
+
+
+cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, const Py_ssize_t *tap, Py_ssize_t taps,
+                 const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
+    """piece[k, u] = image[tap[k] + pixel[u]] for a piece of X^: `taps` rows, `stride` apart, of `count` pixels.
+
+    A vector of pixels at a time, all its taps, because pixels that lie side by side in the image (`pixel` rises, so
+    the ends tell) move as one.
+    """
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), k, s, u = 0, here
+    cdef const floating *corner
+    while u < count:
+        here = min(lanes, count - u)
+        if here == lanes and pixel[u + lanes - 1] - pixel[u] == lanes - 1:
+            corner = image + pixel[u]
+            for k in range(taps):
+                memcpy(piece + k * stride + u, corner + tap[k], VECTOR_BYTES)
+        else:
+            for k in range(taps):
+                for s in range(u, u + here):
+                    piece[k * stride + s] = image[tap[k] + pixel[s]]
+        u += here
+
+
+cdef void scatter(const floating *piece, Py_ssize_t stride, floating *image, const Py_ssize_t *tap, Py_ssize_t taps,
+                  const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
+    """image[tap[k] + pixel[u]] += piece[k, u]: the transpose of `gather`."""
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), k, s, u = 0, here
+    cdef floating *corner
+    while u < count:
+        here = min(lanes, count - u)
+        if here == lanes and pixel[u + lanes - 1] - pixel[u] == lanes - 1:
+            corner = image + pixel[u]
+            for k in range(taps):
+                for s in range(VECTOR_BYTES // sizeof(floating)):
+                    corner[tap[k] + s] += piece[k * stride + u + s]
+        else:
+            for k in range(taps):
+                for s in range(u, u + here):
+                    image[tap[k] + pixel[s]] += piece[k * stride + s]
+        u += here
+
+
+cdef void pack(floating *packed, const floating *matrix, Py_ssize_t rows, Py_ssize_t columns,
+               Py_ssize_t down, Py_ssize_t right) noexcept nogil:
+    """The left factor of a product in the order in which the tile reads it.
+
+    matrix[r, k] = matrix[r down + k right] in blocks of at most DEPTH columns; in a block, panels of at most OUTER_ROWS
+    rows; in a panel, column by column. Panels are of nearly equal height: 16 rows are dealt 5, 5, 6, not 6, 6, 4.
+    """
+    cdef Py_ssize_t blocks = pieces(columns, DEPTH), panels = pieces(rows, OUTER_ROWS), block, panel, k, r
+    for block in range(blocks):
+        for panel in range(panels):
+            for k in range(begin(columns, block, blocks), begin(columns, block + 1, blocks)):
+                for r in range(begin(rows, panel, panels), begin(rows, panel + 1, panels)):
+                    packed[0] = matrix[r * down + k * right]
+                    packed += 1
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Forward
+# ----------------------------------------------------------------------------------------------------------------
+
+
+cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b, floating *c,
+                       Py_ssize_t stride, const floating *start) noexcept nogil:
+    if floating is float:
+        outer_float(<int> rows, depth, a, b, c, stride, start)
+    else:
+        outer_double(<int> rows, depth, a, b, c, stride, start)
+
+
+cdef void forward(const Window *v, const floating *x, const floating *packed, const floating *start,
+                  const Py_ssize_t *tap, const Py_ssize_t *pixel, floating *y, floating *room,
+                  Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The panels `first` to `last` of y = W X^, counted through the batch; a panel is two vectors of pixels wide.
+
+    For each image, for each block of taps, for each panel of pixels: make this piece of X^ (in the first-level cache),
+    and multiply it by each panel of W (the block, in the second-level cache).
+    """
+    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating)
+    cdef Py_ssize_t panels = pieces(v.pixels, columns), blocks = pieces(v.taps, DEPTH)
+    cdef Py_ssize_t heights = pieces(v.o, OUTER_ROWS)
+    cdef Py_ssize_t n, low, high, block, panel, height, k, depth, u, count, r, rows, i
+    cdef floating *piece = room
+    cdef floating *edge = piece + DEPTH * columns
+    cdef floating *frame = edge + OUTER_ROWS * columns
+    cdef floating *out
+    cdef const floating *image
+    if v.framed:
+        memset(frame, 0, v.c * v.height * v.width * sizeof(floating))
+    while first < last:
+        n, low = first // panels, first % panels
+        high = min(panels, low + last - first)
+        first += high - low
+        image = in_frame(v, x + n * v.c * v.h * v.w, frame)
+        for block in range(blocks):
+            k = begin(v.taps, block, blocks)
+            depth = begin(v.taps, block + 1, blocks) - k
+            for panel in range(low, high):
+                u = panel * columns
+                count = min(columns, v.pixels - u)
+                gather(piece, columns, image, tap + k, depth, pixel + u, count)
+                for height in range(heights):
+                    r = begin(v.o, height, heights)
+                    rows = begin(v.o, height + 1, heights) - r
+                    out = y + (n * v.o + r) * v.pixels + u
+                    if count == columns:
+                        outer(rows, depth, packed + k * v.o + r * depth, piece, out, v.pixels,
+                              start + r if block == 0 else NULL)
+                    else:  # the last panel of an image is narrower than the tile
+                        for i in range(rows):
+                            memcpy(edge + i * columns, out + i * v.pixels, count * sizeof(floating))
+                        outer(rows, depth, packed + k * v.o + r * depth, piece, edge, columns,
+                              start + r if block == 0 else NULL)
+                        for i in range(rows):
+                            memcpy(out + i * v.pixels, edge + i * columns, count * sizeof(floating))
+
+
+def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1] weight not None,
+           const floating[::1] bias, stride, padding, dilation):
+    """y (N, O, P, Q) = bias + W X^."""
+    cdef Window v = window((x.shape[0], x.shape[1], x.shape[2], x.shape[3]),
+                           (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]),
+                           stride, padding, dilation)
+    if bias is not None and bias.shape[0] != v.o:
+        raise ValueError(f"convolution: {v.o} filters, {bias.shape[0]} entries in the bias")
+    dtype = np.float32 if floating is float else np.float64
+    y = np.empty((v.n, v.o, v.p, v.q), dtype)
+    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
+    cdef Py_ssize_t total = v.n * pieces(v.pixels, columns)
+    cdef Py_ssize_t share = rounded((DEPTH + OUTER_ROWS) * columns + v.framed * v.c * v.height * v.width, line)
+    cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, total), t
+    cdef floating[::1] packed = np.empty(v.o * v.taps, dtype)
+    cdef floating[::1] start = np.zeros(v.o, dtype)
+    cdef floating[::1] room = np.empty(crew_size * share + line, dtype)
+    cdef Py_ssize_t[::1] tap = tap_table(&v), pixel = pixel_table(&v)
+    cdef floating[:, :, :, ::1] out = y
+    cdef floating *rooms = <floating *> aligned(&room[0])
+    if bias is not None:
+        start[:] = bias
+    with nogil:
+        pack(&packed[0], &weight[0, 0, 0, 0], v.o, v.taps, v.taps, 1)
+        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+            forward(&v, &x[0, 0, 0, 0], &packed[0], &start[0], &tap[0], &pixel[0], &out[0, 0, 0, 0],
+                    rooms + t * share, begin(total, t, crew_size), begin(total, t + 1, crew_size))
+    return y
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The gradient of the input
+# ----------------------------------------------------------------------------------------------------------------
+
+
+cdef void backward_input(const Window *v, const floating *g, const floating *packed, const floating *start,
+                         const Py_ssize_t *tap, const Py_ssize_t *pixel, floating *gx, floating *room,
+                         Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The images `first` to `last` of gx: for each panel of pixels, G^ = W^T g tile by tile, each tile added at once.
+
+    The filters are summed over in blocks like the taps of the forward product; a tile that is not complete waits in G^.
+    """
+    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating)
+    cdef Py_ssize_t panels = pieces(v.pixels, columns), heights = pieces(v.taps, OUTER_ROWS)
+    cdef Py_ssize_t size = v.c * v.height * v.width
+    cdef Py_ssize_t n, panel, height, u, count, o, r, rows
+    cdef floating *piece = room
+    cdef floating *tile = piece + v.o * columns
+    cdef floating *frame = tile + OUTER_ROWS * columns
+    cdef floating *image
+    for n in range(first, last):
+        image = frame if v.framed else gx + n * size
+        memset(image, 0, size * sizeof(floating))
+        for panel in range(panels):
+            u = panel * columns
+            count = min(columns, v.pixels - u)
+            for o in range(v.o):
+                memcpy(piece + o * columns, g + (n * v.o + o) * v.pixels + u, count * sizeof(floating))
+            for height in range(heights):
+                r = begin(v.taps, height, heights)
+                rows = begin(v.taps, height + 1, heights) - r
+                outer(rows, v.o, packed + r * v.o, piece, tile, columns, start)
+                scatter(tile, columns, image, tap + r, rows, pixel + u, count)
+        if v.framed:
+            out_of_frame(v, frame, gx + n * v.c * v.h * v.w)
+
+
+def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :, ::1] weight not None,
+                 x_shape, stride, padding, dilation):
+    """gx, of the shape x_shape."""
+    cdef Window v = window(x_shape, (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]),
+                           stride, padding, dilation)
+    check_output(&v, g.shape[0], g.shape[1], g.shape[2], g.shape[3])
+    dtype = np.float32 if floating is float else np.float64
+    gx = np.empty((v.n, v.c, v.h, v.w), dtype)
+    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
+    cdef Py_ssize_t share = rounded((v.o + OUTER_ROWS) * columns + v.framed * v.c * v.height * v.width, line)
+    cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
+    cdef floating[::1] packed = np.empty(v.o * v.taps, dtype)
+    cdef floating[::1] start = np.zeros(OUTER_ROWS, dtype)
+    cdef floating[::1] room = np.empty(crew_size * share + line, dtype)
+    cdef Py_ssize_t[::1] tap = tap_table(&v), pixel = pixel_table(&v)
+    cdef floating[:, :, :, ::1] out = gx
+    cdef floating *rooms = <floating *> aligned(&room[0])
+    with nogil:
+        pack(&packed[0], &weight[0, 0, 0, 0], v.taps, v.o, 1, v.taps)
+        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+            backward_input(&v, &g[0, 0, 0, 0], &packed[0], &start[0], &tap[0], &pixel[0], &out[0, 0, 0, 0],
+                           rooms + t * share, begin(v.n, t, crew_size), begin(v.n, t + 1, crew_size))
+    return gx
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The gradient of the weights, and of the bias
+# ----------------------------------------------------------------------------------------------------------------
+
+
+cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, Py_ssize_t lda, const floating *b,
+                     Py_ssize_t ldb, floating *c, Py_ssize_t ldc) noexcept nogil:
+    if floating is float:
+        dot_float(<int> rows, depth, a, lda, b, ldb, c, ldc)
+    else:
+        dot_double(<int> rows, depth, a, lda, b, ldb, c, ldc)
+
+
+cdef void backward_weight(const Window *v, const floating *g, const floating *x, const Py_ssize_t *tap,
+                          const Py_ssize_t *pixel, floating *gw, floating *room,
+                          Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """gw (O, K) = sum of g X^^T over the images `first` to `last`; rows of gw are rounded up to whole tiles.
+
+    Both factors are contiguous along the pixels, so the tile computes dot products with vectors along the pixels. The
+    pixels of several images are joined into blocks of 2 kB a row, so that small images fill them too.
+    """
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), block = BLOCK_BYTES // sizeof(floating)
+    cdef Py_ssize_t stride = block + lanes, columns = rounded(v.taps, DOT_COLUMNS)
+    cdef Py_ssize_t heights = pieces(v.o, DOT_ROWS), size = v.c * v.h * v.w, framed = v.c * v.height * v.width
+    cdef Py_ssize_t piece, begins, count, padded, n, u, here, done, o, k, s, r
+    cdef Py_ssize_t group, taps, pair, height
+    cdef floating *left = room
+    cdef floating *right = left + v.o * stride
+    cdef floating *frames = right + BLOCK_TAPS * stride
+    cdef const floating *image
+    memset(gw, 0, v.o * columns * sizeof(floating))
+    if v.framed:
+        memset(frames, 0, (pieces(block, v.pixels) + 1) * framed * sizeof(floating))
+    for piece in range(pieces((last - first) * v.pixels, block)):
+        begins = first * v.pixels + piece * block
+        count = min(block, last * v.pixels - begins)
+        padded = rounded(count, lanes)
+        done = 0
+        while done < count:  # the rows of g, image after image
+            n, u = (begins + done) // v.pixels, (begins + done) % v.pixels
+            here = min(v.pixels - u, count - done)
+            for o in range(v.o):
+                memcpy(left + o * stride + done, g + (n * v.o + o) * v.pixels + u, here * sizeof(floating))
+            if v.framed:
+                in_frame(v, x + n * size, frames + (n - begins // v.pixels) * framed)
+            done += here
+        for o in range(v.o):
+            for s in range(count, padded):
+                left[o * stride + s] = 0
+        for group in range(pieces(v.taps, BLOCK_TAPS)):
+            k = group * BLOCK_TAPS
+            taps = min(<Py_ssize_t> BLOCK_TAPS, v.taps - k)
+            done = 0
+            while done < count:  # the rows of X^, likewise
+                n, u = (begins + done) // v.pixels, (begins + done) % v.pixels
+                here = min(v.pixels - u, count - done)
+                image = frames + (n - begins // v.pixels) * framed if v.framed else x + n * size
+                gather(right + done, stride, image, tap + k, taps, pixel + u, here)
+                done += here
+            for s in range(taps):
+                for u in range(count, padded):
+                    right[s * stride + u] = 0
+            for pair in range(pieces(heights, 2)):
+                for s in range(pieces(taps, DOT_COLUMNS)):
+                    for height in range(2 * pair, min(2 * pair + 2, heights)):
+                        r = begin(v.o, height, heights)
+                        dot(begin(v.o, height + 1, heights) - r, padded, left + r * stride, stride,
+                            right + s * DOT_COLUMNS * stride, stride,
+                            gw + r * columns + k + s * DOT_COLUMNS, columns)
+
+
+def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, :, ::1] x not None,
+                  weight_shape, stride, padding, dilation):
+    """gw, of the shape weight_shape. Each thread sums its own images; the sums are added in the order of the threads."""
+    cdef Window v = window((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), weight_shape,
+                           stride, padding, dilation)
+    check_output(&v, g.shape[0], g.shape[1], g.shape[2], g.shape[3])
+    dtype = np.float32 if floating is float else np.float64
+    cdef Py_ssize_t line = CACHE_LINE // sizeof(floating), lanes = VECTOR_BYTES // sizeof(floating)
+    cdef Py_ssize_t block = BLOCK_BYTES // sizeof(floating), columns = rounded(v.taps, DOT_COLUMNS)
+    cdef Py_ssize_t frames = (pieces(block, v.pixels) + 1) * v.framed * v.c * v.height * v.width
+    cdef Py_ssize_t share = rounded((v.o + BLOCK_TAPS) * (block + lanes) + frames, line)
+    cdef Py_ssize_t slab = rounded(v.o * columns, line)
+    cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
+    cdef floating[::1] room = np.empty(crew_size * (share + slab) + line, dtype)
+    cdef Py_ssize_t[::1] tap = tap_table(&v), pixel = pixel_table(&v)
+    cdef floating *rooms = <floating *> aligned(&room[0])
+    cdef floating *slabs = rooms + crew_size * share
+    with nogil:
+        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+            backward_weight(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], &tap[0], &pixel[0], slabs + t * slab,
+                            rooms + t * share, begin(v.n, t, crew_size), begin(v.n, t + 1, crew_size))
+    begins = (slabs - &room[0])
+    sums = np.asarray(room)[begins:begins + crew_size * slab].reshape(crew_size, slab)
+    gw = sums[:, :v.o * columns].sum(axis=0).reshape(v.o, columns)[:, :v.taps]
+    return np.ascontiguousarray(gw).reshape(v.o, v.c, v.kh, v.kw)
+
+
+def conv2d_bias(const floating[:, :, :, ::1] g not None):
+    """gb (O,): the sum of g over images and pixels."""
+    return np.asarray(g).sum(axis=(0, 2, 3))

@@ -1,0 +1,257 @@
+"""Tensors and the tape."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import Tensor
+
+
+def leaf(*values: float) -> Tensor:
+    return Tensor(list(values), requires_grad=True)
+
+
+def test_backward_twice_gives_the_same_and_accumulate_adds() -> None:
+    x = leaf(1.0, 2.0)
+    y = (x * x).sum()
+    y.backward()
+    y.backward()
+    assert x.grad.tolist() == [2.0, 4.0]
+    y.backward(accumulate=True)
+    assert x.grad.tolist() == [4.0, 8.0]
+
+
+@pytest.mark.parametrize("method", ["vjp", "jacobian"])
+def test_both_methods_through_a_net(method: str, rng: np.random.Generator) -> None:
+    """dl/dW of l = sum(g softmax(W x)) by hand: (diag p - p p^T) g x^T."""
+    W, x, g = rng.normal(size=(3, 4)), rng.normal(size=4), rng.normal(size=3)
+    weight = Tensor(W, requires_grad=True)
+    p = mg.softmax(mg.affine(x, weight))
+    (p * g).sum().backward(method=method)
+    q = p.data
+    np.testing.assert_allclose(weight.grad, np.outer(q * g - q * (q @ g), x), rtol=1e-12)
+
+
+def test_a_hundred_thousand_operations() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    y.backward()
+    assert x.grad.tolist() == [1.0]
+
+
+def test_a_diamond_chain_is_linear() -> None:
+    """y = y + y has 2^10000 paths, and 10,000 operations."""
+    x = Tensor(2.0**-1000, requires_grad=True)
+    y = x
+    for _ in range(1000):
+        y = y + y
+    y.backward()
+    assert x.grad == 2.0**1000
+    z = x
+    for n in range(10_000):
+        z = (z + z) * 0.5 if n % 2 else z + z - z
+    z.backward()
+    assert x.grad == 1.0
+
+
+def test_a_leaf_used_twice_and_a_leaf_that_is_the_output() -> None:
+    x = leaf(3.0)
+    (x * x + x).backward()
+    assert x.grad.tolist() == [7.0]
+    x.backward()
+    assert x.grad.tolist() == [1.0]
+
+
+def test_no_gradient_shares_memory() -> None:
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    seed = np.ones(2)
+    (x + y).backward(seed)
+    x.grad[0] = 100
+    assert y.grad.tolist() == [1.0, 1.0]
+    assert seed.tolist() == [1.0, 1.0]
+    z = leaf(1.0, 2.0)
+    z.reshape(2, 1).sum().backward()
+    z.grad[0] = 5  # would fail on a read-only view
+
+
+def test_data_is_copied() -> None:
+    data = np.ones(2)
+    x = Tensor(data)
+    data[0] = 7
+    assert x.data[0] == 1
+    w = Tensor(np.ones((2, 3)), requires_grad=True)
+    for view in (w.reshape(6), w.T, w[0], mg.broadcast_to(w, (4, 2, 3))):
+        assert not np.shares_memory(view.data, w.data)
+
+
+def test_broadcasting_is_recorded() -> None:
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    b = leaf(1.0, 2.0, 3.0)
+    y = x * b
+    assert [type(parent.op).__name__ for parent in y.parents] == ["NoneType", "BroadcastTo"]
+    y.sum().backward()
+    assert b.grad.tolist() == [2.0, 2.0, 2.0]
+    s = Tensor(2.0, requires_grad=True)
+    (s * np.ones((2, 3))).sum().backward()
+    assert s.grad == 6.0
+
+
+def test_arrays_and_numbers_mix_in_from_both_sides() -> None:
+    x = leaf(2.0, 4.0)
+    a = np.array([1.0, 3.0])
+    for result, expected in (
+        (a + x, [3, 7]), (a - x, [-1, -1]), (a * x, [2, 12]), (a / x, [0.5, 0.75]), (1 - x, [-1, -3]), (2**x, [4, 16]),
+        (x**2, [4, 16]), (-x, [-2, -4]), (abs(-x), [2, 4]), (x / 2, [1, 2]), (a @ x, 14), (x @ a, 14),
+    ):  # fmt: skip
+        assert isinstance(result, Tensor)
+        np.testing.assert_array_equal(result.data, expected)
+
+
+def test_float32_stays_float32() -> None:
+    x = Tensor(np.ones(3, dtype=np.float32), requires_grad=True)
+    y = (2 * x + 1.0) ** 2 / 3 - x.mean()
+    assert y.dtype == np.float32
+    y.sum().backward()
+    assert x.grad.dtype == np.float32
+
+
+def test_no_grad() -> None:
+    x = leaf(1.0)
+    with mg.no_grad():
+        y = x * 2
+    assert not y.requires_grad
+    assert y.parents == ()
+    with pytest.raises(ValueError, match="requires_grad=True"):
+        y.backward()
+
+    @mg.no_grad()
+    def double(t: Tensor) -> Tensor:
+        return t * 2
+
+    assert not double(x).requires_grad
+    assert (x * 2).requires_grad
+    with pytest.raises(ZeroDivisionError), mg.no_grad():
+        raise ZeroDivisionError
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_in_one_thread_leaves_the_others_alone() -> None:
+    inside, done = threading.Event(), threading.Event()
+    found = []
+
+    def other() -> None:
+        inside.wait(5)
+        found.append((leaf(1.0) * 2).requires_grad)
+        done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with mg.no_grad():
+        inside.set()
+        done.wait(5)
+    thread.join()
+    assert found == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.__setitem__(0, 1.0), r"mg\.where"),
+        (lambda x: x.__iadd__(1.0), "x = x \\+ y"),
+        (lambda x: x.__imul__(1.0), "x = x \\+ y"),
+        (lambda x: Tensor([1, 2], requires_grad=True), "dtype=float"),
+        (lambda x: Tensor(["a"]), "real numbers"),
+        (lambda x: Tensor([1j]), "real numbers"),
+    ],
+)
+def test_what_a_tape_cannot_do_says_what_to_do_instead(change: object, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        change(leaf(1.0, 2.0))  # type: ignore[operator]
+
+
+def test_refusals_of_backward() -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(ValueError, match=r"scalar, got shape \(2,\)"):
+        (x * 2).backward()
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        (x * 2).backward(np.ones(3))
+    with pytest.raises(ValueError, match="'vjp' or 'jacobian'"):
+        x.sum().backward(method="forward")
+    with pytest.raises(ValueError, match="requires a gradient"):
+        Tensor([1.0]).backward()
+    with pytest.raises(ValueError, match="one number"):
+        float(x)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: leaf(1.0, 2.0) + leaf(1.0, 2.0, 3.0), r"Add\(\): shapes \(2,\) and \(3,\)"),
+        (lambda: mg.affine(np.ones((2, 3)), np.ones((4, 5))), "Affine"),
+        (lambda: leaf(1.0, 2.0) @ leaf(1.0, 2.0, 3.0), "MatMul"),
+        (lambda: mg.softmax(leaf(1.0), axis=3), "axis 3"),
+        (lambda: leaf(1.0, 2.0).reshape(3), r"Reshape\(shape=\(3,\)\)"),
+        (lambda: leaf(1.0, 2.0).sum(axis=4), "axis 4"),
+    ],
+)
+def test_mismatched_shapes_name_the_operation(wrong: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        wrong()  # type: ignore[operator]
+
+
+def test_an_index_out_of_range_is_an_index_error() -> None:
+    with pytest.raises(IndexError, match=r"out of bounds.*\(2,\)"):
+        leaf(1.0, 2.0)[5]
+
+
+def test_comparisons_are_arrays() -> None:
+    x = leaf(1.0, 2.0)
+    assert (x > 1).tolist() == [False, True]
+    assert (x == np.array([1.0, 3.0])).tolist() == [True, False]
+    assert (x != x).tolist() == [False, False]
+    assert {x: 1}[x] == 1
+
+
+def test_iteration_and_numbers() -> None:
+    x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    first, second = x
+    (first * second).sum().backward()
+    assert x.grad.tolist() == [[3, 4], [1, 2]]
+    assert len(x) == 2
+    assert float(x[0, 1]) == 2.0
+    assert np.asarray(x).sum() == 10
+    assert "requires_grad" in repr(x)
+    assert "op=Sum" in repr(x.sum())
+
+
+def test_a_graph_is_freed_with_its_last_tensor() -> None:
+    gc.collect()
+    before = len(gc.get_objects())
+    x = leaf(1.0)
+    for _ in range(200):
+        (x * 2 + 1).sum().backward()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 50
+
+
+def test_a_parameter_that_is_assigned_later_does_not_reach_back() -> None:
+    w = leaf(2.0)
+    y = w * w
+    w.data = np.array([10.0])
+    y.backward()
+    assert w.grad.tolist() == [4.0]
+
+
+def test_gradients_that_nobody_asked_for_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the gradient of the input was computed")
+
+    monkeypatch.setattr("minigrad.kernels.conv2d_input", never)
+    weight = Tensor(np.ones((1, 1, 2, 2)), requires_grad=True)
+    mg.conv2d(np.ones((1, 1, 3, 3)), weight).sum().backward()
+    assert weight.grad.tolist() == [[[[4, 4], [4, 4]]]]
