@@ -142,7 +142,7 @@ class Formula:
                 continue
             values[symbol] = exact(array) if np.ndim(array) else exact(array)[()]
             if isinstance(symbol, sp.IndexedBase):
-                sizes = zip(symbol.shape, np.shape(array), strict=True)
+                sizes = zip(symbol.shape or (), np.shape(array), strict=bool(symbol.shape))
                 values.update((letter, size) for letter, size in sizes if letter.is_Symbol)
         entry = sp.lambdify([*self.indices, *values], self.expression, modules=[EVALUATION, "mpmath"])
         result = np.empty(tuple(shape), dtype=object)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from operator import attrgetter
 from typing import Any, NoReturn
 
 import numpy as np
@@ -133,6 +133,13 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        number: Any = self.item()
+        return operator.index(number)  # refuses what is not whole
+
     def __bool__(self) -> bool:
         return bool(self.item())
 
@@ -180,7 +187,7 @@ class Tensor:
                 if isinstance(parent, Tensor) and parent.requires_grad and id(parent) not in seen:
                     seen.add(id(parent))
                     nodes.append(parent)
-        nodes.sort(key=attrgetter("order"), reverse=True)
+        nodes.sort(key=operator.attrgetter("order"), reverse=True)
         return nodes
 
     def backward(self, gradient: Any = None, *, method: str = "vjp", accumulate: bool = False) -> None:

@@ -50,7 +50,8 @@ class Conv2d(Operation):
         o, p, q, c, u, v = indices("o p q c u v")
         (s, t), (a, b), (d, e) = self.stride, self.padding, self.dilation
         _, C, U, V = weight.shape
-        seen = inside(x, c, s * p + d * u - a, t * q + e * v - b)
+        position = (c, s * p + d * u - a, t * q + e * v - b)
+        seen = inside(x, *position) if a or b else x[position]
         y = total(weight[o, c, u, v] * seen, (c, C), (u, U), (v, V))
         return Formula(y + (0 if bias is None else bias[o]), o, p, q)
 

@@ -42,7 +42,7 @@ class BatchNorm(Operation):
         inner = mean.subs({k[axis]: m[axis] for axis in others})
         spread = total((x[tuple(k)] - inner) ** 2, *((k[axis], x.shape[axis]) for axis in others)) / count
         centred = x[tuple(i)] - mean
-        return Formula(weight[i[1]] * centred / sp.sqrt(spread + sp.Float(self.eps, 17)) + bias[i[1]], *i)
+        return Formula(weight[i[1]] * centred / sp.sqrt(spread + sp.Float(self.eps)) + bias[i[1]], *i)
 
     def forward(self, x: Any, weight: Any, bias: Any) -> Any:
         return kernels.batch_norm(x, weight, bias, self.eps)

@@ -91,7 +91,8 @@ class MaxPool2d(Pool2d):
         c, p, q = indices("c p q")
         (U, V), (s, t), (a, b) = self.geometry
         taps = [(s * p + u - a, t * q + v - b) for u in range(U) for v in range(V)]
-        return [inside(x, c, *tap, outside=-sp.oo) for tap in taps], (c, p, q)
+        entries = [inside(x, c, *tap, outside=-sp.oo) if a or b else x[c, *tap] for tap in taps]
+        return entries, (c, p, q)
 
     def formula(self, x: Any) -> Formula:
         entries, letters = self.window(x)
@@ -147,7 +148,8 @@ class AvgPool2d(Pool2d):
     def formula(self, x: Any) -> Formula:
         c, p, q, u, v = indices("c p q u v")
         (U, V), (s, t), (a, b) = self.geometry
-        seen = inside(x, c, s * p + u - a, t * q + v - b)
+        position = (c, s * p + u - a, t * q + v - b)
+        seen = inside(x, *position) if a or b else x[position]
         return Formula(total(seen, (u, sp.Integer(U)), (v, sp.Integer(V))) / (U * V), c, p, q)
 
     def forward(self, x: Any) -> Any:

@@ -59,7 +59,7 @@ class LeakyReLU(Elementwise):
             self.refuse("beta is negative, and the function not monotone", "take beta >= 0")
 
     def formula(self, a: Any) -> Formula:
-        return Formula(sp.Piecewise((a, a >= 0), (sp.Float(self.beta, 17) * a, True)))
+        return Formula(sp.Piecewise((a, a >= 0), (sp.Float(self.beta) * a, True)))
 
     def f(self, a: Any) -> Any:
         return np.where(np.asarray(a) >= 0, a, self.beta * a)

@@ -15,7 +15,7 @@ from ..operation import Operation, registry
 from .cases import Case, cases
 from .checks import CHECKS, dependent, not_vacuous, refusals
 from .compare import Comparison, compare, gradient
-from .mutants import caught, mutants
+from .mutants import caught, mutants_of
 from .network import TOLERANCES, network_errors
 
 __all__ = ["Audited", "Comparison", "Report", "audit", "compare", "gradient"]
@@ -163,7 +163,7 @@ def _audit_one(cls: type[Operation], with_mutants: bool) -> Audited:
 
 def _try_mutants(row: Audited, tried: list[Case]) -> None:
     """Every mutant of the first case must be caught there or, failing that, at another case."""
-    for what, mutant, same_formula in mutants(tried[0]):
+    for what, mutant, same_formula in mutants_of(tried[0]):
         row.mutants += 1
         if caught(tried[0], mutant, same_formula) is None:
             row.complaints.append(f"a mutant survived: {what}")

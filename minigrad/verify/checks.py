@@ -128,7 +128,7 @@ def kernels(case: Case) -> float | None:
 
     Errors of float32 are scaled by the ratio of the two precisions, so that one number speaks for both.
     """
-    if getattr(sys.modules[type(case.operation).__module__], "kernels", None) is not backends:
+    if getattr(sys.modules.get(type(case.operation).__module__), "kernels", None) is not backends:
         return None
     if not backends.compiled():
         return None

@@ -19,13 +19,13 @@ from ..operation import Elementwise, Operation, as_tuple
 from .cases import Case
 from .checks import CHECKS
 
-__all__ = ["caught", "mutants"]
+__all__ = ["caught", "mutants_of"]
 
 Mutant = tuple[str, Operation, bool]
 """What was done, the mutant, and whether its formula is still the original one."""
 
 
-def mutants(case: Case) -> Iterator[Mutant]:
+def mutants_of(case: Case) -> Iterator[Mutant]:
     """All mutants of the operation of a case."""
     yield from _products(case)
     yield from _jacobians(case)

@@ -1,0 +1,239 @@
+"""The command line: ``minigrad train``, ``minigrad verify`` and ``minigrad info``.
+
+Results go to standard output, progress and complaints to standard error. The exit status is 0, or 1 where a
+verification failed, 2 for wrong arguments, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+EXAMPLES = {
+    "": """examples:
+  minigrad train              train a convolutional network on the embedded digits
+  minigrad verify             prove every gradient in the engine
+  minigrad info               what computes, and on how many threads
+  minigrad COMMAND --help     what a command does, with examples""",
+    "train": """examples:
+  minigrad train                       writes runs/<time>/
+  minigrad train --seed 3              other weights, masks and order; the same split of the data
+  minigrad train --quiet --json        nothing but the numbers, on standard output
+  minigrad train --output runs/first   writes there
+
+the folder gets metrics.json, model.npz (the best weights: model.load), checkpoint.npz (all that
+training needs to go on: fit(..., resume=True)) and learning_curves.png""",
+    "verify": """examples:
+  minigrad verify                      the whole registry, and the mutants that must be caught
+  minigrad verify softmax conv2d       these operations
+  minigrad verify --quiet              one line; the exit status is 1 on a failure
+  minigrad verify --json > audit.json""",
+    "info": """examples:
+  minigrad info
+  minigrad info --json""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return {"train": train, "verify": verify, "info": info}[options.command](options)
+    except KeyboardInterrupt:
+        print("minigrad: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"minigrad {options.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    def described(command: str, text: str) -> dict[str, Any]:
+        raw = argparse.RawDescriptionHelpFormatter
+        return {"description": text, "epilog": EXAMPLES[command], "formatter_class": raw}
+
+    parser = argparse.ArgumentParser("minigrad", **described("", "A deep-learning engine with proved gradients."))
+    parser.add_argument("--version", action="version", version=f"minigrad {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print the result as JSON")
+    shared.add_argument("--quiet", action="store_true", help="no progress, and one line instead of a table")
+
+    text = "Train a small convolutional network on 1,797 handwritten digits."
+    command = commands.add_parser("train", help=text, parents=[shared], **described("train", text))
+    command.add_argument("--seed", type=int, default=0, help="of weights, masks and order (default 0)")
+    command.add_argument("--epochs", type=int, default=40, help="at most so many (default 40)")
+    command.add_argument("--output", type=Path, metavar="DIR", help="write there instead of runs/<time>")
+
+    text = "Audit operations: formula, value, Jacobian and product must be one function."
+    command = commands.add_parser("verify", help=text, parents=[shared], **described("verify", text))
+    command.add_argument("operations", nargs="*", metavar="OPERATION", help="such as softmax (default all)")
+
+    text = "Show versions, kernels and threads."
+    commands.add_parser("info", help=text, parents=[shared], **described("info", text))
+    return parser
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train on the digits; writes a folder, prints a table."""
+    if options.seed < 0:
+        raise ValueError(f"--seed {options.seed}: give a whole number from 0")
+    folder = _folder(options.output)
+    checkpoint = folder / "checkpoint.npz"
+    from .experiments import digits
+
+    try:
+        progress = False if options.quiet else None
+        result = digits.run(options.seed, epochs=options.epochs, checkpoint=checkpoint, progress=progress)
+    except KeyboardInterrupt:
+        saved = f"{checkpoint} holds the last whole epoch" if checkpoint.exists() else "nothing was saved yet"
+        print(f"\nminigrad train: interrupted; {saved}", file=sys.stderr)
+        return 130
+    history = result.history
+    report = result.as_dict() | {"folder": str(folder), **_computes()}
+    _write_results(folder, result, report)
+    percent = f"{result.test_error:.2%}"
+    if options.json:
+        print(json.dumps(report, indent=2))
+    elif options.quiet:
+        print(f"test accuracy {1 - result.test_error:.2%}, {history.epochs} epochs, {result.seconds:.1f} s, {folder}")
+    else:
+        best = report["best_validation_error"]
+        _table(
+            f"digits, seed {result.seed}",
+            {
+                "test accuracy": f"{1 - result.test_error:.2%}",
+                "test error": percent,
+                "best validation error": f"{best:.2%} in epoch {history.best_epoch}",
+                "epochs": f"{history.epochs}, then: {history.stopped}",
+                "parameters": f"{result.parameters:,}",
+                "seconds": f"{result.seconds:.1f}",
+                "computed by": _kernels_in_words(report),
+                "written to": f"{folder}/",
+            },
+        )
+    return 0
+
+
+def _folder(wanted: Path | None) -> Path:
+    """The folder of this run: the one that was asked for, or a new one named by the time."""
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = Path("runs", stamp + suffix)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise OSError(f"runs/{stamp}-... are all taken: name a folder by --output")
+
+
+def _write_results(folder: Path, result: Any, report: dict[str, Any]) -> None:
+    """The numbers, the best weights and the picture, each written beside and renamed."""
+    from .nn import written
+    from .plots import learning_curves
+
+    result.model.save(folder / "model.npz")
+    with written(folder / "learning_curves.png") as file:
+        learning_curves(result.history).figure.savefig(file, format="png")
+    with written(folder / "metrics.json") as file:
+        file.write(json.dumps(report, indent=2).encode() + b"\n")
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Audit operations; status 1 if a check failed or a mutant survived."""
+    from .verify import audit
+
+    report = audit(options.operations or None)
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2))
+    elif options.quiet:
+        print("minigrad verify: " + ("passed" if report.passed else "FAILED"))
+    else:
+        print(report)
+    return 0 if report.passed else 1
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print versions, what computes, and on how many threads."""
+    facts = _versions() | _computes()
+    if options.json:
+        print(json.dumps(facts, indent=2))
+    elif options.quiet:
+        print(f"minigrad {facts['minigrad']}, {_kernels_in_words(facts)}")
+    else:
+        blas = [f"{b['name']} {b['version']}, {b['threads']} threads" for b in facts["blas"]]
+        words = {name: facts[name] for name in ("minigrad", "python", "numpy", "scipy")}
+        words |= {
+            "kernels": _kernels_in_words(facts),
+            "kernel threads": str(facts["kernel_threads"]) if facts["openmp"] else "1, built without OpenMP",
+            "BLAS": "; ".join(blas) or "none that threadpoolctl knows",
+        }
+        _table("minigrad info", words)
+        if not facts["compiled"]:
+            print(
+                "\nConvolution, pooling and batch normalization run on their NumPy reference: the same numbers, several\n"
+                "times slower. For the compiled kernels install a C compiler and the Python headers, then install\n"
+                "minigrad again with MINIGRAD_REQUIRE_KERNELS=1, which shows what fails."
+            )
+    return 0
+
+
+def _versions() -> dict[str, Any]:
+    import platform
+
+    import numpy
+    import scipy
+
+    from . import __version__
+
+    return {
+        "minigrad": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+    }
+
+
+def _computes() -> dict[str, Any]:
+    """What computes: the kernels, OpenMP, and the BLAS under NumPy, with their threads."""
+    from threadpoolctl import threadpool_info
+
+    from . import kernels
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return {
+        "backend": kernels.backend(),
+        "compiled": kernels.compiled(),
+        "openmp": kernels.openmp(),
+        "kernel_threads": kernels.num_threads(),
+        "blas": [
+            {"name": pool["internal_api"], "version": pool["version"] or "", "threads": pool["num_threads"]}
+            for pool in pools
+        ],
+    }
+
+
+def _kernels_in_words(facts: dict[str, Any]) -> str:
+    if facts["backend"] == "cython":
+        return f"compiled kernels (Cython) on {facts['kernel_threads']} threads"
+    return "NumPy, as asked for" if facts["compiled"] else "NumPy: the kernels are not compiled"
+
+
+def _table(title: str, rows: dict[str, str]) -> None:
+    width = max(map(len, rows))
+    print(title)
+    for name, value in rows.items():
+        print(f"  {name:<{width}}  {value}")

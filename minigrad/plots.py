@@ -1,0 +1,82 @@
+"""Plots. Each function takes ``ax=None``, returns the Axes, and never shows anything.
+
+Without ``ax`` a figure is made that no global state knows: ``ax.figure.savefig(path)`` writes it, and a
+notebook shows it as ``ax.figure``. Colours are those of Okabe and Ito, told apart by all kinds of eyes, with
+markers as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .training import History
+
+__all__ = ["OKABE_ITO", "learning_curves"]
+
+OKABE_ITO = {
+    "black": "#000000",
+    "orange": "#E69F00",
+    "sky blue": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "purple": "#CC79A7",
+}
+
+LECTURE = {"fontsize": 16}
+"""Text that can be read from the last row."""
+
+
+def _axes(ax: Axes | None) -> Axes:
+    """The Axes that are given, or those of a new figure at the size of a slide."""
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(10, 6), dpi=120, layout="constrained").add_subplot()
+    ax.tick_params(labelsize=14)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def learning_curves(history: History, ax: Axes | None = None) -> Axes:
+    """The losses (left, logarithmic) and the validation error (right, in per cent) of each epoch.
+
+    A dotted line marks the best epoch, whose weights early stopping keeps. Raises ValueError for an empty
+    history.
+    """
+    if not history.epochs:
+        raise ValueError("learning_curves: the history is empty: train for an epoch first")
+    ax = _axes(ax)
+    epochs = np.arange(1, history.epochs + 1)
+    often = max(1, history.epochs // 15)  # markers that do not touch
+
+    def draw(where: Axes, values: list[float], label: str, colour: str, marker: str) -> Any:
+        style: dict[str, Any] = {"color": OKABE_ITO[colour], "marker": marker, "markevery": often, "label": label}
+        return where.plot(epochs, values, linewidth=2.5, markersize=9, **style)[0]
+
+    lines = [draw(ax, history.loss, "training loss", "blue", "o")]
+    if history.validation_loss:
+        lines.append(draw(ax, history.validation_loss, "validation loss", "orange", "s"))
+    if min(history.loss + history.validation_loss) > 0:
+        ax.set_yscale("log")
+    ax.set_xlabel("epoch", **LECTURE)
+    ax.set_ylabel("mean loss of a sample", **LECTURE)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if np.isfinite(history.validation_error).any():
+        right = ax.twinx()
+        right.spines["top"].set_visible(False)
+        right.tick_params(labelsize=14)
+        percent = [100 * error for error in history.validation_error]
+        lines.append(draw(right, percent, "validation error", "vermilion", "^"))
+        right.set_ylabel("validation error (%)", **LECTURE)
+        right.set_ylim(bottom=0)
+    if history.best_epoch is not None:
+        lines.append(ax.axvline(history.best_epoch, color="black", linestyle=":", linewidth=2, label="best epoch"))
+    ax.legend(handles=lines, frameon=False, **LECTURE)
+    return ax

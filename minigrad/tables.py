@@ -1,0 +1,98 @@
+"""Tables that are computed from the engine, as text, Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .jacobian import split
+from .operation import Operation, registry
+
+__all__ = ["FORMATS", "Math", "Table", "operations"]
+
+FORMATS = ("text", "markdown", "latex", "html")
+
+
+@dataclass(frozen=True)
+class Math:
+    """A cell with a formula: plain for a terminal, LaTeX for all the rest."""
+
+    plain: str
+    latex: str
+
+
+Cell = str | Math
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a header. ``str`` gives text; a notebook shows HTML, with the formulas typeset."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def render(self, form: str = "text") -> str:
+        """The table in one of `FORMATS`; ValueError for another one."""
+        if form not in FORMATS:
+            raise ValueError(f"Table: expected a format among {', '.join(FORMATS)}, got {form!r}: try 'markdown'")
+        text: str = getattr(self, f"_{form}")()
+        return text
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def _repr_html_(self) -> str:
+        return self.render("html")
+
+    def _text(self) -> str:
+        rows = [tuple(cell.plain if isinstance(cell, Math) else cell for cell in row) for row in self.rows]
+        widths = [min(max(map(len, column)), 100) for column in zip(self.header, *rows, strict=True)]
+        lines = [self.header, tuple("-" * width for width in widths), *rows]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+    def _markdown(self) -> str:
+        def cell(value: Cell) -> str:
+            return f"${value.latex}$" if isinstance(value, Math) else value.replace("|", r"\|")
+
+        lines = [self.header, ("---",) * len(self.header), *(tuple(map(cell, row)) for row in self.rows)]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def _latex(self) -> str:
+        escapes = str.maketrans({c: "\\" + c for c in "&%$#_{}"})
+
+        def cell(value: Cell) -> str:
+            return f"${value.latex}$" if isinstance(value, Math) else value.translate(escapes)
+
+        lines = [" & ".join(map(cell, row)) + r" \\" for row in (self.header, *self.rows)]
+        columns = "l" * len(self.header)
+        body = "\n".join([lines[0], r"\hline", *lines[1:]])
+        return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}"
+
+    def _html(self) -> str:
+        def cell(value: Cell, tag: str = "td") -> str:
+            inner = f"${html.escape(value.latex)}$" if isinstance(value, Math) else html.escape(value)
+            return f'<{tag} style="text-align: left">{inner}</{tag}>'
+
+        head = "".join(cell(title, "th") for title in self.header)
+        body = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in self.rows)
+        return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def operations() -> Table:
+    """Every operation of the registry: name, signature, source, and formula for inputs like its first sample."""
+    header = ("operation", "signature", "source", "formula")
+    rows = [(name, cls.signature, str(cls.source), written(cls)) for name, cls in sorted(registry.items())]
+    return Table(header, tuple(rows))
+
+
+def written(cls: type[Operation]) -> Math:
+    """The formula of an operation, for inputs of the kind of its first sample."""
+    first: Any = next(iter(cls.samples(np.random.default_rng(0))))
+    operation, *arrays = first
+    formula, _ = operation.written(*next(split(operation, *arrays)))
+    output = cls.parsed.output.name
+    letters = f"[{', '.join(map(str, formula.indices))}]" if formula.indices else ""
+    return Math(f"{output}{letters} = {formula.expression}", formula.latex(output))
