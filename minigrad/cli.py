@@ -101,7 +101,6 @@ def train(options: argparse.Namespace) -> int:
     history = result.history
     report = result.as_dict() | {"folder": str(folder), **_computes()}
     _write_results(folder, result, report)
-    percent = f"{result.test_error:.2%}"
     if options.json:
         print(json.dumps(report, indent=2))
     elif options.quiet:
@@ -112,7 +111,7 @@ def train(options: argparse.Namespace) -> int:
             f"digits, seed {result.seed}",
             {
                 "test accuracy": f"{1 - result.test_error:.2%}",
-                "test error": percent,
+                "test error": f"{result.test_error:.2%}",
                 "best validation error": f"{best:.2%} in epoch {history.best_epoch}",
                 "epochs": f"{history.epochs}, then: {history.stopped}",
                 "parameters": f"{result.parameters:,}",
@@ -146,8 +145,10 @@ def _write_results(folder: Path, result: Any, report: dict[str, Any]) -> None:
     from .plots import learning_curves
 
     result.model.save(folder / "model.npz")
+    figure = learning_curves(result.history).get_figure(root=True)
+    assert figure is not None
     with written(folder / "learning_curves.png") as file:
-        learning_curves(result.history).figure.savefig(file, format="png")
+        figure.savefig(file, format="png")
     with written(folder / "metrics.json") as file:
         file.write(json.dumps(report, indent=2).encode() + b"\n")
 
@@ -184,9 +185,9 @@ def info(options: argparse.Namespace) -> int:
         _table("minigrad info", words)
         if not facts["compiled"]:
             print(
-                "\nConvolution, pooling and batch normalization run on their NumPy reference: the same numbers, several\n"
-                "times slower. For the compiled kernels install a C compiler and the Python headers, then install\n"
-                "minigrad again with MINIGRAD_REQUIRE_KERNELS=1, which shows what fails."
+                "\nConvolution, pooling and batch normalization run on their NumPy reference: the same numbers,\n"
+                "several times slower. For the compiled kernels install a C compiler and the Python headers, then\n"
+                "install minigrad again with MINIGRAD_REQUIRE_KERNELS=1, which shows what fails."
             )
     return 0
 
@@ -209,7 +210,7 @@ def _versions() -> dict[str, Any]:
 
 def _computes() -> dict[str, Any]:
     """What computes: the kernels, OpenMP, and the BLAS under NumPy, with their threads."""
-    from threadpoolctl import threadpool_info
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
     from . import kernels
 

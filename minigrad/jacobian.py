@@ -143,13 +143,12 @@ def _product(y: Tensor, x: Tensor) -> Any:
     """dy/dx as the sum over all paths of the products of the operations' sparse Jacobians."""
     from scipy.sparse import csr_array, eye_array
 
-    rows = {id(y): csr_array(eye_array(y.data.size, dtype=y.dtype))}
+    rows = {y: csr_array(eye_array(y.data.size, dtype=y.dtype))}
     for node in y.ancestors():
-        G = rows.get(id(node))
-        if node.op is None or G is None:
+        if node.op is None or node not in rows:
             continue
-        del rows[id(node)]
-        for parent, J in matrices(node):
-            part = G @ J
-            rows[id(parent)] = rows[id(parent)] + part if id(parent) in rows else part
-    return rows.get(id(x), csr_array((y.data.size, x.data.size), dtype=y.dtype))
+        G = rows.pop(node)
+        for parent, J in zip(node.edges, matrices(node), strict=True):
+            if parent is not None and J is not None:
+                rows[parent] = rows[parent] + G @ J if parent in rows else G @ J
+    return rows.get(x, csr_array((y.data.size, x.data.size), dtype=y.dtype))

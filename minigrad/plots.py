@@ -29,8 +29,8 @@ OKABE_ITO = {
     "purple": "#CC79A7",
 }
 
-LECTURE = {"fontsize": 16}
-"""Text that can be read from the last row."""
+TEXT = 16
+"""Points: text that can be read from the last row."""
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -50,6 +50,8 @@ def learning_curves(history: History, ax: Axes | None = None) -> Axes:
     A dotted line marks the best epoch, whose weights early stopping keeps. Raises ValueError for an empty
     history.
     """
+    from matplotlib.ticker import MaxNLocator
+
     if not history.epochs:
         raise ValueError("learning_curves: the history is empty: train for an epoch first")
     ax = _axes(ax)
@@ -65,18 +67,20 @@ def learning_curves(history: History, ax: Axes | None = None) -> Axes:
         lines.append(draw(ax, history.validation_loss, "validation loss", "orange", "s"))
     if min(history.loss + history.validation_loss) > 0:
         ax.set_yscale("log")
-    ax.set_xlabel("epoch", **LECTURE)
-    ax.set_ylabel("mean loss of a sample", **LECTURE)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlabel("epoch", fontsize=TEXT)
+    ax.set_ylabel("mean loss of a sample", fontsize=TEXT)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if np.isfinite(history.validation_error).any():
         right = ax.twinx()
         right.spines["top"].set_visible(False)
         right.tick_params(labelsize=14)
         percent = [100 * error for error in history.validation_error]
         lines.append(draw(right, percent, "validation error", "vermilion", "^"))
-        right.set_ylabel("validation error (%)", **LECTURE)
+        right.set_ylabel("validation error (%)", fontsize=TEXT)
         right.set_ylim(bottom=0)
     if history.best_epoch is not None:
         lines.append(ax.axvline(history.best_epoch, color="black", linestyle=":", linewidth=2, label="best epoch"))
-    ax.legend(handles=lines, frameon=False, **LECTURE)
+    ax.legend(
+        handles=lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(lines), frameon=False, fontsize=TEXT
+    )
     return ax

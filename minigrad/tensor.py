@@ -23,6 +23,7 @@ from .operation import Operation, registry
 __all__ = ["Tensor", "as_tensor", "function", "no_grad"]
 
 _counter = itertools.count()
+_order = operator.attrgetter("order")
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
@@ -61,7 +62,8 @@ class Tensor:
     op : Operation or None
         What made the tensor; None for a leaf.
     parents : tuple of Tensor
-        What it was made from.
+        What it was made from. ``inputs`` has the constants too, ``edges`` the inputs that may vary (None for those
+        without a gradient), ``record`` the arrays: inputs, output, and what was saved.
 
     Raises
     ------
@@ -69,14 +71,15 @@ class Tensor:
         If ``data`` is not numeric, or is not floating-point and shall require a gradient.
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "inputs", "name", "op", "order", "record", "requires_grad")
+    __slots__ = ("__weakref__", "data", "edges", "grad", "inputs", "name", "op", "order", "record", "requires_grad")
     __array_ufunc__ = None  # array * tensor asks the tensor, instead of multiplying entry by entry
 
     data: np.ndarray
     grad: np.ndarray | None
     op: Operation | None
-    inputs: tuple[Any, ...]
-    record: tuple[Any, ...]
+    inputs: Sequence[Any]
+    edges: Sequence[Tensor | None]
+    record: Sequence[Any]
 
     def __init__(self, data: Any, requires_grad: bool = False, *, dtype: Any = None, name: str = ""):
         if isinstance(data, Tensor):
@@ -86,16 +89,13 @@ class Tensor:
             raise TypeError(
                 f"Tensor: expected real numbers, got dtype {self.data.dtype}: convert with numpy.asarray(..., float)"
             )
-        self._begin(name)
-        if requires_grad:
-            self.require_grad()
-
-    def _begin(self, name: str = "") -> None:
         self.grad = self.op = None
-        self.inputs = self.record = ()
+        self.inputs = self.edges = self.record = ()
         self.requires_grad = False
         self.name = name
         self.order = next(_counter)
+        if requires_grad:
+            self.require_grad()
 
     def require_grad(self) -> Tensor:
         """Ask `backward` for a gradient of this leaf; returns the tensor."""
@@ -180,14 +180,14 @@ class Tensor:
 
     def ancestors(self) -> list[Tensor]:
         """This tensor and all that its gradient reaches, newest first: no recursion, linear in the graph."""
-        seen = {id(self)}
+        seen = {self}
         nodes = [self]
         for node in nodes:  # the list grows while it is read
-            for parent in node.inputs:
-                if isinstance(parent, Tensor) and parent.requires_grad and id(parent) not in seen:
-                    seen.add(id(parent))
+            for parent in node.edges:
+                if parent is not None and parent not in seen:
+                    seen.add(parent)
                     nodes.append(parent)
-        nodes.sort(key=operator.attrgetter("order"), reverse=True)
+        nodes.sort(key=_order, reverse=True)
         return nodes
 
     def backward(self, gradient: Any = None, *, method: str = "vjp", accumulate: bool = False) -> None:
@@ -212,18 +212,18 @@ class Tensor:
             raise ValueError(f"backward: method={method!r}: choose 'vjp' or 'jacobian'")
         pull = _PULLS[method]
         seed = self._seed(gradient)
-        rows = {id(self): seed}
+        rows: dict[Tensor, Any] = {self: seed}
         given = {id(seed)}
         for node in self.ancestors():
-            g = rows.pop(id(node), None)
+            g = rows.pop(node, None)
             if g is None:
                 continue
             if node.op is None:
                 node._receive(g, accumulate, given)
                 continue
-            for parent, row in pull(node, g):
-                key = id(parent)
-                rows[key] = rows[key] + row if key in rows else row
+            for parent, row in zip(node.edges, pull(node, g)):  # noqa: B905  # the audit proves them of one length
+                if parent is not None and row is not None:
+                    rows[parent] = rows[parent] + row if parent in rows else row
 
     def _seed(self, gradient: Any) -> np.ndarray:
         if not self.requires_grad:
@@ -238,14 +238,17 @@ class Tensor:
                     f"or pass gradient= of that shape"
                 )
             return np.ones_like(self.data)
-        seed = np.asarray(_array(gradient), dtype=self.dtype)
-        if seed.shape != self.shape:
+        seed: np.ndarray = _array(gradient)
+        if type(seed) is not np.ndarray or seed.dtype != self.data.dtype:
+            seed = np.asarray(seed, dtype=self.data.dtype)
+        if seed.shape != self.data.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, the tensor {self.shape}: make them equal")
         return seed
 
     def _receive(self, g: Any, accumulate: bool, given: set[int]) -> None:
         """Set or add a leaf's gradient, which shares its memory with nothing else."""
-        g = np.asarray(g, dtype=self.data.dtype)
+        if type(g) is not np.ndarray or g.dtype != self.data.dtype:
+            g = np.asarray(g, dtype=self.data.dtype)
         if accumulate and self.grad is not None:
             g = self.grad + g
         elif g.base is not None or id(g) in given:
@@ -363,49 +366,60 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     This is what calling an operation does: ``Softmax()(z)``. Elementwise operations first bring their inputs to one
     shape by ``broadcast_to``, an operation of its own; constants are left to NumPy.
     """
-    recording = False
     arrays: list[Any] = []
+    edges: list[Tensor | None] = []
+    recording = False
     for x in inputs:
+        edge = None
         if isinstance(x, Tensor):
             arrays.append(x.data)
-            recording = recording or x.requires_grad
+            if x.requires_grad:
+                edge, recording = x, True
         else:
             arrays.append(x if x is None or isinstance(x, (float, int, np.ndarray)) else np.asarray(x))
-    recording = recording and _recording.get()
-    if recording and operation.broadcasts and len(arrays) > 1:
-        inputs, arrays = _to_one_shape(operation, inputs, arrays)
+        edges.append(edge)
     try:
         result = operation.forward(*arrays)
     except (ValueError, IndexError, TypeError) as error:
         raise _explained(operation, arrays, error) from None
-    saved: tuple[Any, ...] = ()
+    saved: Any = ()
     if operation.saved:
         result, *saved = result
+    if not (recording and _recording.get()):
+        return _tensor(result, None, (), (), ())
+    if operation.broadcasts:
+        for edge in edges:
+            if edge is not None and edge.data.shape != result.shape:
+                return apply(operation, *_to_one_shape(inputs, result.shape))
+    if operation.constants:
+        edges = list(itertools.compress(edges, operation.varies(len(edges))))
+    return _tensor(result, operation, inputs, edges, (*arrays, result, *saved))
+
+
+def _tensor(data: Any, op: Operation | None, inputs: Sequence[Any], edges: Sequence[Any], record: Any) -> Tensor:
+    """A tensor made by an operation; by none, if nothing is recorded."""
     tensor = Tensor.__new__(Tensor)
-    tensor._begin()
-    tensor.data = result if type(result) is np.ndarray else np.asarray(result)
-    if recording:
-        tensor.requires_grad = True
-        tensor.op = operation
-        tensor.inputs = inputs
-        tensor.record = (*arrays, result, *saved)
+    tensor.data = data if type(data) is np.ndarray else np.asarray(data)
+    tensor.grad = None
+    tensor.requires_grad = op is not None
+    tensor.op = op
+    tensor.inputs = inputs
+    tensor.edges = edges
+    tensor.record = record
+    tensor.order = next(_counter)
+    tensor.name = ""
     return tensor
 
 
 Operation.__call__ = apply  # type: ignore[assignment, method-assign]  # calling an operation puts it on the tape
 
 
-def _to_one_shape(operation: Operation, inputs: Sequence[Any], arrays: list[Any]) -> tuple[Any, list[Any]]:
-    shapes = [array.shape for array in arrays if isinstance(array, np.ndarray)]
-    if shapes.count(shapes[0]) == len(shapes):
-        return inputs, arrays
-    operation.check(*arrays)
-    shape = np.broadcast_shapes(*shapes)
-    inputs = tuple(
-        function_named("broadcast_to")(x, shape) if isinstance(x, Tensor) and x.requires_grad and x.shape != shape else x
-        for x in inputs
-    )
-    return inputs, [_array(x) for x in inputs]
+def _to_one_shape(inputs: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
+    """The inputs, those that require a gradient brought to one shape by an operation that is recorded."""
+    broadcast = function_named("broadcast_to")
+    return [
+        broadcast(x, shape) if isinstance(x, Tensor) and x.requires_grad and x.shape != shape else x for x in inputs
+    ]
 
 
 def _explained(operation: Operation, arrays: Iterable[Any], error: Exception) -> Exception:
@@ -417,39 +431,35 @@ def _explained(operation: Operation, arrays: Iterable[Any], error: Exception) ->
     return error
 
 
-def _pull_vjp(node: Tensor, g: Any) -> list[tuple[Tensor, Any]]:
-    """The pairs (parent, g J) of one recorded tensor, by its operation's vector-Jacobian product."""
+def _pull_vjp(node: Tensor, g: Any) -> tuple[Any, ...]:
+    """g J for each input that varies, by the operation's vector-Jacobian product."""
     operation: Any = node.op
-    inputs = node.inputs
-    if operation.constants:
-        inputs = tuple(itertools.compress(inputs, operation.varies(len(inputs))))
     if operation.selective:
-        wanted = tuple([isinstance(x, Tensor) and x.requires_grad for x in inputs])
-        rows = operation.vjp(g, *node.record, wanted=wanted)
+        rows = operation.vjp(g, *node.record, wanted=[edge is not None for edge in node.edges])
     else:
         rows = operation.vjp(g, *node.record)
-    if type(rows) is not tuple:
-        rows = (rows,)
-    return [
-        (x, row)
-        for x, row in zip(inputs, rows, strict=True)
-        if row is not None and isinstance(x, Tensor) and x.requires_grad
-    ]
+    return rows if type(rows) is tuple else (rows,)
 
 
-def _pull_jacobian(node: Tensor, g: Any) -> list[tuple[Tensor, Any]]:
-    """The same pairs, by the explicit matrices: dl/dx = (dl/dy) (dy/dx)."""
-    return [(x, (np.ravel(g) @ J).reshape(x.shape)) for x, J in matrices(node)]
+def _pull_jacobian(node: Tensor, g: Any) -> tuple[Any, ...]:
+    """The same by the explicit matrices: dl/dx = (dl/dy) (dy/dx)."""
+    return tuple(
+        None if J is None or edge is None else (np.ravel(g) @ J).reshape(edge.shape)
+        for edge, J in zip(node.edges, matrices(node), strict=True)
+    )
 
 
-def matrices(node: Tensor) -> list[tuple[Tensor, Any]]:
-    """The pairs (parent, explicit Jacobian of the whole batch) of one recorded tensor."""
+def matrices(node: Tensor) -> list[Any]:
+    """The explicit Jacobian of the whole batch for each input of one recorded tensor that varies, None elsewhere."""
     from .jacobian import lift
 
     assert node.op is not None
-    wanted = [isinstance(x, Tensor) and x.requires_grad for x in node.inputs]
-    lifted = lift(node.op, node.record[: len(node.inputs)], node.data, wanted)
-    return [(x, J) for x, J in zip(node.inputs, lifted, strict=True) if J is not None]
+    count = len(node.inputs)
+    varies = node.op.varies(count)
+    edges = iter(node.edges)
+    wanted = [varying and next(edges) is not None for varying in varies]
+    lifted = lift(node.op, node.record[:count], node.data, wanted)
+    return list(itertools.compress(lifted, varies))
 
 
 _PULLS = {"vjp": _pull_vjp, "jacobian": _pull_jacobian}

@@ -24,16 +24,19 @@ __all__ = ["Result", "network", "run"]
 
 
 def network(seed: int | np.random.Generator = 0, dtype: Any = np.float32) -> nn.Sequential:
-    """Two convolutions, the first one pooled, and a linear read-out: images (N, 1, 8, 8) to logits (N, 10)."""
+    """Two convolutions and a pool, one more and a pool, a linear read-out: (N, 1, 8, 8) to logits (N, 10)."""
     model = nn.Sequential(
         nn.Conv2d(1, 16, kernel_size=3, padding=1),
         nn.ReLU(),
-        nn.MaxPool2d(2),
         nn.Conv2d(16, 32, kernel_size=3, padding=1),
         nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
         nn.Dropout(0.5),
         nn.Flatten(),
-        nn.Linear(32 * 4 * 4, 10),
+        nn.Linear(64 * 2 * 2, 10),
     )
     return model.reset(seed).astype(dtype)
 
@@ -83,7 +86,7 @@ def run(
     started = time.perf_counter()
     train, validation, test = data.digits(dtype)
     model, loss = network(seed, dtype), CrossEntropy()
-    optimizer = SGD(model.parameters(), lr=0.05, momentum=MomentumSchedule(maximum=0.95))
+    optimizer = SGD(model.parameters(), lr=0.05, momentum=MomentumSchedule(maximum=0.9))
     history = fit(
         model, loss, optimizer, train, validation,
         epochs=epochs, batch_size=32, seed=seed, patience=8,

@@ -76,6 +76,9 @@ class Multiply(Binary):
     def df(self, x: Any, y: Any, z: Any) -> Any:
         return y, x
 
+    def vjp(self, g: Any, x: Any, y: Any, z: Any) -> Any:
+        return g * y, g * x
+
 
 class Divide(Binary):
     """z = x / y."""
