@@ -26,18 +26,35 @@ from common cimport CACHE_LINE, KERNELS_OPENMP, LARGEST, aligned, begin, crew, p
 
 cdef extern from "tile.h" nogil:
     enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS, VECTOR_TILES
-    int plain_tiles
-    void outer_float(int, Py_ssize_t, const float *, const float *, float *, Py_ssize_t, const float *)
-    void outer_double(int, Py_ssize_t, const double *, const double *, double *, Py_ssize_t, const double *)
-    void dot_float(int, Py_ssize_t, const float *, Py_ssize_t, const float *, Py_ssize_t, float *, Py_ssize_t)
-    void dot_double(int, Py_ssize_t, const double *, Py_ssize_t, const double *, Py_ssize_t, double *, Py_ssize_t)
+    void plain_outer_float(int rows, Py_ssize_t depth, const float *a, const float *left, const float *right,
+                            const Py_ssize_t *row, float *c, Py_ssize_t stride, const float *start)
+    void plain_outer_double(int rows, Py_ssize_t depth, const double *a, const double *left, const double *right,
+                            const Py_ssize_t *row, double *c, Py_ssize_t stride, const double *start)
+    void plain_dot_float(int rows, Py_ssize_t depth, const float *a, const float *b, Py_ssize_t stride,
+                          float *c, Py_ssize_t c_stride)
+    void plain_dot_double(int rows, Py_ssize_t depth, const double *a, const double *b, Py_ssize_t stride,
+                          double *c, Py_ssize_t c_stride)
+    void vector_outer_float(int rows, Py_ssize_t depth, const float *a, const float *left, const float *right,
+                            const Py_ssize_t *row, float *c, Py_ssize_t stride, const float *start)
+    void vector_outer_double(int rows, Py_ssize_t depth, const double *a, const double *left, const double *right,
+                            const Py_ssize_t *row, double *c, Py_ssize_t stride, const double *start)
+    void vector_dot_float(int rows, Py_ssize_t depth, const float *a, const float *b, Py_ssize_t stride,
+                          float *c, Py_ssize_t c_stride)
+    void vector_dot_double(int rows, Py_ssize_t depth, const double *a, const double *b, Py_ssize_t stride,
+                          double *c, Py_ssize_t c_stride)
+    void add_vector_float(float *to, const float *what)
+    void add_vector_double(double *to, const double *what)
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
+cdef bint plain_tiles = False
 
 cdef enum:
     DEPTH = 320         # rows of X^ in a piece: 320 x 64 bytes are 20 kB, and stay in the first-level cache
+    FEW = 8
+    MANY = 16
     BLOCK_BYTES = 2048  # of a row in the weight gradient: 12 rows at once in the first-level cache
+    BATCH = 2
     BLOCK_TAPS = 96     # rows there: 96 x 2 kB stay in the second-level cache
 
 
@@ -48,9 +65,9 @@ def set_num_threads(int n):
 
 
 def use_plain_tiles(bint plain):
-    """Compute with the plain loops of tile.h instead of its vectors; for tests. Returns whether there is a choice."""
+    """Compute with the plain loops of tile.h instead of its vectors; returns whether there is a choice. For tests."""
     global plain_tiles
-    plain_tiles = plain or not VECTOR_TILES
+    plain_tiles = plain
     return bool(VECTOR_TILES)
 
 
@@ -92,16 +109,22 @@ cdef check_output(const Window *v, n, o, p, q):
         raise ValueError(f"convolution: the output is {(v.n, v.o, v.p, v.q)}, its gradient {(n, o, p, q)}")
 
 
-cdef Py_ssize_t[::1] tap_table(const Window *v):
-    """tap[k]: where the tap k = (c, i, j) lies in the padded image, seen from its window's corner."""
-    c, i, j = np.ogrid[:v.c, :v.kh, :v.kw]
-    return ((c * v.height + i * v.dh) * v.width + j * v.dw).ravel().astype(np.intp, copy=False)
+cdef void fill_tables(const Window *v, Py_ssize_t *tap, Py_ssize_t *pixel, Py_ssize_t *row, Py_ssize_t rows,
+                      Py_ssize_t stride) noexcept nogil:
+    """tap[k]: where tap k = (c, i, j) lies in the padded image, seen from the corner of its window;
 
-
-cdef Py_ssize_t[::1] pixel_table(const Window *v):
-    """pixel[u]: where the window of the output pixel u = (p, q) has its corner."""
-    p, q = np.ogrid[:v.p, :v.q]
-    return (p * (v.sh * v.width) + q * v.sw).ravel().astype(np.intp, copy=False)
+    pixel[u]: where the window of the output pixel u = (p, q) has its corner; row[k] = k stride: a gathered piece.
+    """
+    cdef Py_ssize_t c, i, j, p, q, k
+    for c in range(v.c):
+        for i in range(v.kh):
+            for j in range(v.kw):
+                tap[(c * v.kh + i) * v.kw + j] = (c * v.height + i * v.dh) * v.width + j * v.dw
+    for p in range(v.p):
+        for q in range(v.q):
+            pixel[p * v.q + q] = p * v.sh * v.width + q * v.sw
+    for k in range(rows):
+        row[k] = k * stride
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -130,18 +153,29 @@ cdef void out_of_frame(const Window *v, const floating *frame, floating *image) 
                    v.w * sizeof(floating))
 
 
+cdef inline bint side_by_side(const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
+    """Whether these output pixels see pixels that are neighbours in the image: `pixel` rises, so the ends tell."""
+    return pixel[count - 1] - pixel[0] == count - 1
+
+
+cdef inline void add_vector(floating *to, const floating *what) noexcept nogil:
+    if floating is float:
+        add_vector_float(to, what)
+    else:
+        add_vector_double(to, what)
+
+
 cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, const Py_ssize_t *tap, Py_ssize_t taps,
                  const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
     """piece[k, u] = image[tap[k] + pixel[u]] for a piece of X^: `taps` rows, `stride` apart, of `count` pixels.
 
-    A vector of pixels at a time, all its taps, because pixels that lie side by side in the image (`pixel` rises, so
-    the ends tell) move as one.
+    A vector of pixels at a time, all its taps: pixels that are neighbours in the image move as one.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), k, s, u = 0, here
     cdef const floating *corner
     while u < count:
         here = min(lanes, count - u)
-        if here == lanes and pixel[u + lanes - 1] - pixel[u] == lanes - 1:
+        if here == lanes and side_by_side(pixel + u, lanes):
             corner = image + pixel[u]
             for k in range(taps):
                 memcpy(piece + k * stride + u, corner + tap[k], VECTOR_BYTES)
@@ -159,11 +193,10 @@ cdef void scatter(const floating *piece, Py_ssize_t stride, floating *image, con
     cdef floating *corner
     while u < count:
         here = min(lanes, count - u)
-        if here == lanes and pixel[u + lanes - 1] - pixel[u] == lanes - 1:
+        if here == lanes and side_by_side(pixel + u, lanes):
             corner = image + pixel[u]
             for k in range(taps):
-                for s in range(VECTOR_BYTES // sizeof(floating)):
-                    corner[tap[k] + s] += piece[k * stride + u + s]
+                add_vector(corner + tap[k], piece + k * stride + u)
         else:
             for k in range(taps):
                 for s in range(u, u + here):
@@ -192,23 +225,31 @@ cdef void pack(floating *packed, const floating *matrix, Py_ssize_t rows, Py_ssi
 # ----------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b, floating *c,
-                       Py_ssize_t stride, const floating *start) noexcept nogil:
+cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *left,
+                       const floating *right, const Py_ssize_t *row, floating *c, Py_ssize_t stride,
+                       const floating *start) noexcept nogil:
+    """c = start + a b, a tile; see tile.h."""
     if floating is float:
-        outer_float(<int> rows, depth, a, b, c, stride, start)
+        if plain_tiles:
+            plain_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
+        else:
+            vector_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
     else:
-        outer_double(<int> rows, depth, a, b, c, stride, start)
+        if plain_tiles:
+            plain_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
+        else:
+            vector_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
 
 
 cdef void forward(const Window *v, const floating *x, const floating *packed, const floating *start,
-                  const Py_ssize_t *tap, const Py_ssize_t *pixel, floating *y, floating *room,
-                  Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+                  const Py_ssize_t *tap, const Py_ssize_t *pixel, const Py_ssize_t *piece_row, floating *y,
+                  floating *room, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The panels `first` to `last` of y = W X^, counted through the batch; a panel is two vectors of pixels wide.
 
     For each image, for each block of taps, for each panel of pixels: make this piece of X^ (in the first-level cache),
     and multiply it by each panel of W (the block, in the second-level cache).
     """
-    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating)
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), columns = 2 * lanes
     cdef Py_ssize_t panels = pieces(v.pixels, columns), blocks = pieces(v.taps, DEPTH)
     cdef Py_ssize_t heights = pieces(v.o, OUTER_ROWS)
     cdef Py_ssize_t n, low, high, block, panel, height, k, depth, u, count, r, rows, i
@@ -217,6 +258,9 @@ cdef void forward(const Window *v, const floating *x, const floating *packed, co
     cdef floating *frame = edge + OUTER_ROWS * columns
     cdef floating *out
     cdef const floating *image
+    cdef const floating *left
+    cdef const floating *right
+    cdef const Py_ssize_t *row
     if v.framed:
         memset(frame, 0, v.c * v.height * v.width * sizeof(floating))
     while first < last:
@@ -230,18 +274,23 @@ cdef void forward(const Window *v, const floating *x, const floating *packed, co
             for panel in range(low, high):
                 u = panel * columns
                 count = min(columns, v.pixels - u)
-                gather(piece, columns, image, tap + k, depth, pixel + u, count)
+                if (heights <= FEW and count == columns and side_by_side(pixel + u, lanes)
+                        and side_by_side(pixel + u + lanes, lanes)):
+                    left, right, row = image + pixel[u], image + pixel[u + lanes], tap + k
+                else:
+                    gather(piece, columns, image, tap + k, depth, pixel + u, count)
+                    left, right, row = piece, piece + lanes, piece_row
                 for height in range(heights):
                     r = begin(v.o, height, heights)
                     rows = begin(v.o, height + 1, heights) - r
                     out = y + (n * v.o + r) * v.pixels + u
                     if count == columns:
-                        outer(rows, depth, packed + k * v.o + r * depth, piece, out, v.pixels,
+                        outer(rows, depth, packed + k * v.o + r * depth, left, right, row, out, v.pixels,
                               start + r if block == 0 else NULL)
                     else:  # the last panel of an image is narrower than the tile
                         for i in range(rows):
                             memcpy(edge + i * columns, out + i * v.pixels, count * sizeof(floating))
-                        outer(rows, depth, packed + k * v.o + r * depth, piece, edge, columns,
+                        outer(rows, depth, packed + k * v.o + r * depth, left, right, row, edge, columns,
                               start + r if block == 0 else NULL)
                         for i in range(rows):
                             memcpy(out + i * v.pixels, edge + i * columns, count * sizeof(floating))
@@ -264,15 +313,19 @@ def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1]
     cdef floating[::1] packed = np.empty(v.o * v.taps, dtype)
     cdef floating[::1] start = np.zeros(v.o, dtype)
     cdef floating[::1] room = np.empty(crew_size * share + line, dtype)
-    cdef Py_ssize_t[::1] tap = tap_table(&v), pixel = pixel_table(&v)
+    cdef Py_ssize_t[::1] table = np.empty(v.taps + v.pixels + DEPTH, np.intp)
+    cdef Py_ssize_t *tap = &table[0]
+    cdef Py_ssize_t *pixel = tap + v.taps
+    cdef Py_ssize_t *row = pixel + v.pixels
     cdef floating[:, :, :, ::1] out = y
     cdef floating *rooms = <floating *> aligned(&room[0])
     if bias is not None:
         start[:] = bias
     with nogil:
+        fill_tables(&v, tap, pixel, row, DEPTH, columns)
         pack(&packed[0], &weight[0, 0, 0, 0], v.o, v.taps, v.taps, 1)
         for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
-            forward(&v, &x[0, 0, 0, 0], &packed[0], &start[0], &tap[0], &pixel[0], &out[0, 0, 0, 0],
+            forward(&v, &x[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
                     rooms + t * share, begin(total, t, crew_size), begin(total, t + 1, crew_size))
     return y
 
@@ -283,14 +336,16 @@ def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1]
 
 
 cdef void backward_input(const Window *v, const floating *g, const floating *packed, const floating *start,
-                         const Py_ssize_t *tap, const Py_ssize_t *pixel, floating *gx, floating *room,
+                         const Py_ssize_t *tap, const Py_ssize_t *pixel, const Py_ssize_t *piece_row,
+                         floating *gx, floating *room,
                          Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The images `first` to `last` of gx: for each panel of pixels, G^ = W^T g tile by tile, each tile added at once.
 
     The filters are summed over in blocks like the taps of the forward product; a tile that is not complete waits in G^.
     """
-    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating)
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), columns = 2 * lanes
     cdef Py_ssize_t panels = pieces(v.pixels, columns), heights = pieces(v.taps, OUTER_ROWS)
+    cdef Py_ssize_t blocks = pieces(v.o, DEPTH), block, depth
     cdef Py_ssize_t size = v.c * v.height * v.width
     cdef Py_ssize_t n, panel, height, u, count, o, r, rows
     cdef floating *piece = room
@@ -304,11 +359,18 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
             u = panel * columns
             count = min(columns, v.pixels - u)
             for o in range(v.o):
-                memcpy(piece + o * columns, g + (n * v.o + o) * v.pixels + u, count * sizeof(floating))
+                if count == columns:
+                    memcpy(piece + o * columns, g + (n * v.o + o) * v.pixels + u, 2 * VECTOR_BYTES)
+                else:
+                    memcpy(piece + o * columns, g + (n * v.o + o) * v.pixels + u, count * sizeof(floating))
             for height in range(heights):
                 r = begin(v.taps, height, heights)
                 rows = begin(v.taps, height + 1, heights) - r
-                outer(rows, v.o, packed + r * v.o, piece, tile, columns, start)
+                for block in range(blocks):
+                    o = begin(v.o, block, blocks)
+                    depth = begin(v.o, block + 1, blocks) - o
+                    outer(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o, tile,
+                          columns, start if block == 0 else NULL)
                 scatter(tile, columns, image, tap + r, rows, pixel + u, count)
         if v.framed:
             out_of_frame(v, frame, gx + n * v.c * v.h * v.w)
@@ -320,6 +382,10 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
     cdef Window v = window(x_shape, (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]),
                            stride, padding, dilation)
     check_output(&v, g.shape[0], g.shape[1], g.shape[2], g.shape[3])
+    cdef Py_ssize_t ph = v.dh * (v.kh - 1) - v.ph, pw = v.dw * (v.kw - 1) - v.pw
+    if v.sh == v.sw == 1 and ph >= 0 and pw >= 0 and v.c >= MANY and 4 * v.h * v.w <= 5 * v.pixels:
+        flipped = np.ascontiguousarray(np.asarray(weight)[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+        return conv2d(np.asarray(g), flipped, None, (1, 1), (ph, pw), dilation)
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((v.n, v.c, v.h, v.w), dtype)
     cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
@@ -328,13 +394,22 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
     cdef floating[::1] packed = np.empty(v.o * v.taps, dtype)
     cdef floating[::1] start = np.zeros(OUTER_ROWS, dtype)
     cdef floating[::1] room = np.empty(crew_size * share + line, dtype)
-    cdef Py_ssize_t[::1] tap = tap_table(&v), pixel = pixel_table(&v)
+    cdef Py_ssize_t[::1] table = np.empty(v.taps + v.pixels + v.o, np.intp)
+    cdef Py_ssize_t *tap = &table[0]
+    cdef Py_ssize_t *pixel = tap + v.taps
+    cdef Py_ssize_t *row = pixel + v.pixels
     cdef floating[:, :, :, ::1] out = gx
     cdef floating *rooms = <floating *> aligned(&room[0])
+    cdef const floating[:, :, :, ::1] turned = np.ascontiguousarray(np.asarray(weight).transpose(3, 1, 2, 0))
+    cdef Py_ssize_t k, c, i, j
     with nogil:
-        pack(&packed[0], &weight[0, 0, 0, 0], v.taps, v.o, 1, v.taps)
+        fill_tables(&v, tap, pixel, row, v.o, columns)
+        for k in range(v.taps):  # the k-th tap in the order j, c, i
+            j, c, i = k // (v.c * v.kh), k // v.kh % v.c, k % v.kh
+            tap[k] = (c * v.height + i * v.dh) * v.width + j * v.dw
+        pack(&packed[0], &turned[0, 0, 0, 0], v.taps, v.o, v.o, 1)
         for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
-            backward_input(&v, &g[0, 0, 0, 0], &packed[0], &start[0], &tap[0], &pixel[0], &out[0, 0, 0, 0],
+            backward_input(&v, &g[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
                            rooms + t * share, begin(v.n, t, crew_size), begin(v.n, t + 1, crew_size))
     return gx
 
@@ -344,12 +419,19 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
 # ----------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, Py_ssize_t lda, const floating *b,
-                     Py_ssize_t ldb, floating *c, Py_ssize_t ldc) noexcept nogil:
+cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b, Py_ssize_t stride,
+                     floating *c, Py_ssize_t c_stride) noexcept nogil:
+    """c += a b^T, a tile; see tile.h."""
     if floating is float:
-        dot_float(<int> rows, depth, a, lda, b, ldb, c, ldc)
+        if plain_tiles:
+            plain_dot_float(<int> rows, depth, a, b, stride, c, c_stride)
+        else:
+            vector_dot_float(<int> rows, depth, a, b, stride, c, c_stride)
     else:
-        dot_double(<int> rows, depth, a, lda, b, ldb, c, ldc)
+        if plain_tiles:
+            plain_dot_double(<int> rows, depth, a, b, stride, c, c_stride)
+        else:
+            vector_dot_double(<int> rows, depth, a, b, stride, c, c_stride)
 
 
 cdef void backward_weight(const Window *v, const floating *g, const floating *x, const Py_ssize_t *tap,
@@ -364,7 +446,7 @@ cdef void backward_weight(const Window *v, const floating *g, const floating *x,
     cdef Py_ssize_t stride = block + lanes, columns = rounded(v.taps, DOT_COLUMNS)
     cdef Py_ssize_t heights = pieces(v.o, DOT_ROWS), size = v.c * v.h * v.w, framed = v.c * v.height * v.width
     cdef Py_ssize_t piece, begins, count, padded, n, u, here, done, o, k, s, r
-    cdef Py_ssize_t group, taps, pair, height
+    cdef Py_ssize_t group, taps, batch, height
     cdef floating *left = room
     cdef floating *right = left + v.o * stride
     cdef floating *frames = right + BLOCK_TAPS * stride
@@ -401,11 +483,11 @@ cdef void backward_weight(const Window *v, const floating *g, const floating *x,
             for s in range(taps):
                 for u in range(count, padded):
                     right[s * stride + u] = 0
-            for pair in range(pieces(heights, 2)):
+            for batch in range(pieces(heights, BATCH)):
                 for s in range(pieces(taps, DOT_COLUMNS)):
-                    for height in range(2 * pair, min(2 * pair + 2, heights)):
+                    for height in range(batch * BATCH, min((batch + 1) * BATCH, heights)):
                         r = begin(v.o, height, heights)
-                        dot(begin(v.o, height + 1, heights) - r, padded, left + r * stride, stride,
+                        dot(begin(v.o, height + 1, heights) - r, padded, left + r * stride,
                             right + s * DOT_COLUMNS * stride, stride,
                             gw + r * columns + k + s * DOT_COLUMNS, columns)
 
@@ -424,12 +506,15 @@ def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, 
     cdef Py_ssize_t slab = rounded(v.o * columns, line)
     cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
     cdef floating[::1] room = np.empty(crew_size * (share + slab) + line, dtype)
-    cdef Py_ssize_t[::1] tap = tap_table(&v), pixel = pixel_table(&v)
+    cdef Py_ssize_t[::1] table = np.empty(v.taps + v.pixels, np.intp)
+    cdef Py_ssize_t *tap = &table[0]
+    cdef Py_ssize_t *pixel = tap + v.taps
     cdef floating *rooms = <floating *> aligned(&room[0])
     cdef floating *slabs = rooms + crew_size * share
     with nogil:
+        fill_tables(&v, tap, pixel, NULL, 0, 0)
         for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
-            backward_weight(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], &tap[0], &pixel[0], slabs + t * slab,
+            backward_weight(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], tap, pixel, slabs + t * slab,
                             rooms + t * share, begin(v.n, t, crew_size), begin(v.n, t + 1, crew_size))
     begins = (slabs - &room[0])
     sums = np.asarray(room)[begins:begins + crew_size * slab].reshape(crew_size, slab)

@@ -13,7 +13,32 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
-from common cimport KERNELS_OPENMP, LARGEST, begin, crew
+from common cimport KERNELS_OPENMP, LARGEST, begin, crew, pieces
+
+cdef extern from *:
+    """
+    /* The one loop that decides the speed of the max-pool, in C so that it can be compiled twice, for the vectors
+       of every x86-64 processor and for those of a newer one: the loader takes what the processor has. */
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__AVX2__)
+    #define CLONES __attribute__((target_clones("avx2", "default")))
+    #else
+    #define CLONES
+    #endif
+
+    #define CHALLENGE(real)                                                                                  \
+    CLONES static void challenge_##real(real *best, int *winner, const real *seen, ptrdiff_t count, int tap) \
+    {                                                                                                        \
+        for (ptrdiff_t u = 0; u < count; u++) {                                                              \
+            int wins = (seen[u] > best[u]) | (seen[u] != seen[u]);                                           \
+            best[u] = wins ? seen[u] : best[u];                                                              \
+            winner[u] = wins ? tap : winner[u];                                                              \
+        }                                                                                                    \
+    }
+    CHALLENGE(float)
+    CHALLENGE(double)
+    """
+    void challenge_float(float *, int *, const float *, Py_ssize_t, int) nogil
+    void challenge_double(double *, int *, const double *, Py_ssize_t, int) nogil
 
 cdef fused number:
     unsigned char
@@ -34,6 +59,7 @@ cdef struct Window:
     Py_ssize_t kh, kw, sh, sw, ph, pw   # kernel, stride, padding
     Py_ssize_t p, q                     # pixels of the output
     Py_ssize_t height, width            # of the padded plane
+    Py_ssize_t rows, span               # of a phase of it: every sh-th row, every sw-th column
     bint framed                         # whether there is any padding
 
 
@@ -54,6 +80,7 @@ cdef Window window(shape, kernel, stride, padding, half) except *:
     if v.kh > v.height or v.kw > v.width:
         raise ValueError("pool: the kernel does not fit into the padded image")
     v.p, v.q = (v.height - v.kh) // v.sh + 1, (v.width - v.kw) // v.sw + 1
+    v.rows, v.span = pieces(v.height, v.sh), pieces(v.width, v.sw)
     v.framed = v.ph > 0 or v.pw > 0
     return v
 
@@ -69,57 +96,95 @@ cdef check_output(const Window *v, shape, expected):
 # ----------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void challenge(floating *best, int *winner, const floating *seen, Py_ssize_t step, Py_ssize_t count,
-                           int tap) noexcept nogil:
-    """Let the pixels that one tap sees along a row challenge the best so far: a larger one wins, and NaN wins."""
+cdef inline void deal(floating *even, floating *odd, const floating *row, Py_ssize_t pairs) noexcept nogil:
+    """A row of pixels, dealt in turn to two rows."""
     cdef Py_ssize_t q
-    cdef bint wins
-    for q in range(count):
-        wins = (seen[q * step] > best[q]) | (seen[q * step] != seen[q * step])
-        best[q] = seen[q * step] if wins else best[q]
-        winner[q] = tap if wins else winner[q]
+    for q in range(pairs):
+        even[q], odd[q] = row[2 * q], row[2 * q + 1]
 
 
-cdef void max_planes(const Window *v, const floating *x, floating *y, number *winners, const int *leftmost,
-                     int *winner, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The planes `first` to `last`. `leftmost[q]` is the first tap j inside the image, for where all pixels are -inf.
-
-    A tap j sees pixels of the image, and not padding, for an interval low .. high of q.
+cdef const floating *in_phases(const Window *v, const floating *image, floating *frame) noexcept nogil:
+    """The padded image, dealt into sh sw phases of `rows` x `span`: the pixel (h, w) lies in the phase
+    (h mod sh, w mod sw), at (h div sh, w div sw). The rim of the frame is set already.
     """
-    cdef Py_ssize_t plane, p, q, i, j, top, low, high
-    cdef floating *best
+    cdef Py_ssize_t h, w, size = v.rows * v.span
     cdef const floating *row
-    cdef int tap
+    cdef floating *phase
+    if v.sh == v.sw == 1 and not v.framed:
+        return image
+    for h in range(v.ph, v.ph + v.h):
+        row = image + (h - v.ph) * v.w - v.pw
+        phase = frame + h % v.sh * v.sw * size + h // v.sh * v.span
+        w = v.pw
+        if v.sw == 1:
+            memcpy(phase + w, row + w, v.w * sizeof(floating))
+            continue
+        if v.sw == 2:
+            if w % 2 == 1:  # the first pixel is an odd one
+                phase[size + w // 2] = row[w]
+                w += 1
+            deal(phase + w // 2, phase + size + w // 2, row + w, (v.pw + v.w - w) // 2)
+            w += (v.pw + v.w - w) // 2 * 2
+        while w < v.pw + v.w:
+            phase[w % v.sw * size + w // v.sw] = row[w]
+            w += 1
+    return frame
+
+
+cdef inline void challenge(floating *best, int *winner, const floating *seen, Py_ssize_t count,
+                           int tap) noexcept nogil:
+    """Let what one tap sees challenge the best so far: a larger pixel wins, and NaN wins over every number."""
+    if floating is float:
+        challenge_float(best, winner, seen, count, tap)
+    else:
+        challenge_double(best, winner, seen, count, tap)
+
+
+cdef inline void narrow(number *winners, const int *winner, Py_ssize_t count) noexcept nogil:
+    """Winners in the type in which they are kept."""
+    cdef Py_ssize_t q
+    for q in range(count):
+        winners[q] = <number> winner[q]
+
+
+cdef void max_planes(const Window *v, const floating *x, floating *y, number *winners, const int *start,
+                     int *winner, floating *room, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The planes `first` to `last`.
+
+    In its phase, what a tap sees under all the output pixels is one stretch of memory, since neighbours in the output
+    are neighbours there; `span - Q` pixels at the end of each row are of no window, and dropped at the end. Padding
+    is -inf and never wins: `start` says for each window its first tap inside the image, the winner at first.
+    """
+    cdef Py_ssize_t size = v.rows * v.span, count = (v.p - 1) * v.span + v.q
+    cdef Py_ssize_t plane, p, i, j
+    cdef floating *best = room
+    cdef floating *frame = room + size
+    cdef const floating *phases
+    for i in range(v.sh * v.sw * size):
+        frame[i] = -INFINITY
     for plane in range(first, last):
+        phases = in_phases(v, x + plane * v.h * v.w, frame)
+        memcpy(best, phases, count * sizeof(floating))
+        memcpy(winner, start, count * sizeof(int))
+        for i in range(v.kh):
+            for j in range(v.kw):
+                challenge(best, winner, phases + (i % v.sh * v.sw + j % v.sw) * size + i // v.sh * v.span + j // v.sw,
+                          count, <int> (i * v.kw + j))
         for p in range(v.p):
-            top = p * v.sh - v.ph
-            best = y + (plane * v.p + p) * v.q
-            for q in range(v.q):
-                best[q] = -INFINITY
-                winner[q] = leftmost[q] + <int> (max(-top, <Py_ssize_t> 0) * v.kw)
-            for i in range(max(-top, <Py_ssize_t> 0), min(v.kh, v.h - top)):
-                for j in range(v.kw):
-                    low = max((v.pw - j + v.sw - 1) // v.sw, <Py_ssize_t> 0)
-                    high = min((v.w - 1 + v.pw - j) // v.sw + 1, v.q)
-                    row = x + (plane * v.h + top + i) * v.w + low * v.sw + j - v.pw
-                    tap = <int> (i * v.kw + j)
-                    if v.sw == 1:
-                        challenge(best + low, winner + low, row, 1, high - low, tap)
-                    elif v.sw == 2:
-                        challenge(best + low, winner + low, row, 2, high - low, tap)
-                    else:
-                        challenge(best + low, winner + low, row, v.sw, high - low, tap)
-            for q in range(v.q):
-                winners[(plane * v.p + p) * v.q + q] = <number> winner[q]
+            memcpy(y + (plane * v.p + p) * v.q, best + p * v.span, v.q * sizeof(floating))
+            narrow(winners + (plane * v.p + p) * v.q, winner + p * v.span, v.q)
 
 
 cdef max_pool(const Window *v, const floating *x, floating *y, number *winners):
     cdef int crew_size = crew(threads, 4.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
-    cdef int[::1] leftmost = np.maximum(v.pw - v.sw * np.arange(v.q), 0).astype(np.intc)
-    cdef int[:, ::1] winner = np.empty((crew_size, v.q + 16), np.intc)
+    p, q = np.ogrid[:v.p, :v.span]
+    cdef int[:, ::1] start = (np.maximum(v.ph - p * v.sh, 0) * v.kw + np.maximum(v.pw - q * v.sw, 0)).astype(np.intc)
+    cdef int[:, ::1] winner = np.empty((crew_size, v.rows * v.span), np.intc)
+    cdef floating[:, ::1] room = np.empty((crew_size, (1 + v.sh * v.sw) * v.rows * v.span),
+                                          np.float32 if floating is float else np.float64)
     with nogil:
         for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
-            max_planes(v, x, y, winners, &leftmost[0], &winner[t, 0],
+            max_planes(v, x, y, winners, &start[0, 0], &winner[t, 0], &room[t, 0],
                        begin(v.planes, t, crew_size), begin(v.planes, t + 1, crew_size))
 
 
@@ -143,19 +208,23 @@ def max_pool2d(const floating[:, :, :, ::1] x not None, kernel, stride, padding)
 
 cdef void spread_planes(const Window *v, const floating *g, const number *winners, const Py_ssize_t *offset,
                         Py_ssize_t taps, floating *gx, floating *frame, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Add each g where its winner stands: the corner of the window, and from there `offset[winner]`."""
-    cdef Py_ssize_t plane, p, q, h, tap
+    """Add each g, from the plane `first` on, where its winner stands: the corner of the window, and from there `offset[winner]`."""
+    cdef Py_ssize_t plane, p, q, h, tap, step = v.sw, count = v.q
     cdef floating *image
     cdef floating *corner
+    winners += first * v.p * count
+    g += first * v.p * count
     for plane in range(first, last):
         image = frame if v.framed else gx + plane * v.h * v.w
         memset(image, 0, v.height * v.width * sizeof(floating))
         for p in range(v.p):
             corner = image + p * v.sh * v.width
-            for q in range(v.q):
-                tap = winners[(plane * v.p + p) * v.q + q]
+            for q in range(count):
+                tap = winners[q]
                 if 0 <= tap < taps:
-                    corner[q * v.sw + offset[tap]] += g[(plane * v.p + p) * v.q + q]
+                    corner[q * step + offset[tap]] += g[q]
+            winners += count
+            g += count
         if v.framed:
             for h in range(v.h):
                 memcpy(gx + (plane * v.h + h) * v.w, frame + (h + v.ph) * v.width + v.pw, v.w * sizeof(floating))

@@ -1,3 +1,42 @@
+/* The innermost tile of a packed matrix product.
+ *
+ * Everything that a convolution computes is a matrix product C += A B, and a product of large matrices is
+ * a loop over small ones. The smallest, the tile, decides the speed, and there is one reason why it is
+ * worth writing down with care: a processor multiplies and adds much faster than it loads.
+ *
+ * A core of today starts two fused multiply-adds a cycle, each on a vector of 32 bytes (8 floats or 4
+ * doubles), and loads two vectors a cycle. A dot product needs two loads for one multiply-add: it runs at
+ * half the speed at best. A tile of C that stays in registers does better. Take 6 rows of A and 2 vectors
+ * of columns of B. For every k,
+ *
+ *                       b0           b1              2 loads
+ *           a[0] |  sum[0][0]    sum[0][1]
+ *           a[1] |  sum[1][0]    sum[1][1]           6 loads, each copied into all lanes of a vector
+ *            ...       ...          ...
+ *           a[5] |  sum[5][0]    sum[5][1]          12 multiply-adds: sum[r][j] += a[r] * b[j]
+ *
+ * 8 loads for 12 multiply-adds: the arithmetic is now the bottleneck, which is all one can ask for. The
+ * sums are 12 independent chains, enough to hide the 4 cycles that one addition waits for the one before
+ * it (4 cycles times 2 a cycle: 8 chains), and 12 sums, 2 columns and 1 row value are 15 of the 16 vector
+ * registers of x86-64. That is why 6 x 2; a lower tile, down to 4 rows, is as fast, and rows are dealt so
+ * that few are lower.
+ *
+ * Two tiles, for the two orders in which the operands lie in memory:
+ *
+ *   outer   C[r, u] = start[r] + sum over k of A[r, k] B[k, u]        (without start: C[r, u] + ...)
+ *           vectors along the columns u. A is packed: for each k, its `rows` values side by side. Row k of B is two
+ *           vectors, at left + row[k] and right + row[k]: in a packed piece of B, or where it lies anyway.
+ *   dot     C[r, s] += sum over k of A[r, k] B[s, k]                  for DOT_COLUMNS rows s of B
+ *           vectors along the sum index k, in which A and B are both contiguous; the lanes are added at the end.
+ *
+ * Each is written twice. The plain loops are the definition, and run wherever there are no vector types.
+ * The others are the same loops with GNU vector types, which GCC and Clang translate for every processor:
+ * `vector_float` is 8 floats, + and * act on each, a number times a vector acts on all. The loops over r
+ * and j have constant bounds and are unrolled, so that `sum` becomes registers. On x86-64 each function is
+ * compiled twice, for processors with AVX and FMA and for any other, and the loader takes what fits
+ * (target_clones); the rest of the program needs to know nothing of it. The number of rows must be a
+ * constant inside a tile, hence one function for each, made by a macro.
+ */
 #ifndef MINIGRAD_TILE_H
 #define MINIGRAD_TILE_H
 
@@ -7,143 +46,154 @@
 #define OUTER_ROWS 6
 #define DOT_ROWS 4
 #define DOT_COLUMNS 3
+#define LANES(real) ((int)(VECTOR_BYTES / sizeof(real)))
 
-/* The two tiles as plain loops: their definition, and what runs where there are no vector types. */
+/* ---- Plain loops: what the tiles compute ---- */
 
-#define PLAIN_TILES(real)                                                                                    \
-static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *b, real *c,             \
-                               ptrdiff_t stride, const real *start)                                          \
-{                                                                                                            \
-    for (int r = 0; r < rows; r++)                                                                           \
-        for (ptrdiff_t s = 0; s < 2 * VECTOR_BYTES / (ptrdiff_t)sizeof(real); s++) {                         \
-            real sum = start ? start[r] : c[r * stride + s];                                                 \
-            for (ptrdiff_t k = 0; k < depth; k++)                                                            \
-                sum += a[k * rows + r] * b[k * (2 * VECTOR_BYTES / (ptrdiff_t)sizeof(real)) + s];            \
-            c[r * stride + s] = sum;                                                                         \
-        }                                                                                                    \
-}                                                                                                            \
-static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, ptrdiff_t lda, const real *b,         \
-                             ptrdiff_t ldb, real *c, ptrdiff_t ldc)                                          \
-{                                                                                                            \
-    for (int r = 0; r < rows; r++)                                                                           \
-        for (int s = 0; s < DOT_COLUMNS; s++) {                                                              \
-            real sum = 0;                                                                                    \
-            for (ptrdiff_t k = 0; k < depth; k++)                                                            \
-                sum += a[r * lda + k] * b[s * ldb + k];                                                      \
-            c[r * ldc + s] += sum;                                                                           \
-        }                                                                                                    \
+#define PLAIN_TILES(real)                                                                                  \
+static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,                 \
+                               const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,         \
+                               const real *start)                                                          \
+{                                                                                                          \
+    for (int r = 0; r < rows; r++)                                                                         \
+        for (int l = 0; l < 2 * LANES(real); l++) {                                                        \
+            const real *b = l < LANES(real) ? left + l : right + l - LANES(real);                          \
+            real sum = start ? start[r] : c[r * stride + l];                                               \
+            for (ptrdiff_t k = 0; k < depth; k++)                                                          \
+                sum += a[k * rows + r] * b[row[k]];                                                        \
+            c[r * stride + l] = sum;                                                                       \
+        }                                                                                                  \
+}                                                                                                          \
+static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,    \
+                             real *c, ptrdiff_t c_stride)                                                  \
+{                                                                                                          \
+    for (int r = 0; r < rows; r++)                                                                         \
+        for (int s = 0; s < DOT_COLUMNS; s++) {                                                            \
+            real sum = 0;                                                                                  \
+            for (ptrdiff_t k = 0; k < depth; k++)                                                          \
+                sum += a[r * stride + k] * b[s * stride + k];                                              \
+            c[r * c_stride + s] += sum;                                                                    \
+        }                                                                                                  \
 }
 PLAIN_TILES(float)
 PLAIN_TILES(double)
 
-#if defined(__GNUC__)
+/* ---- The same with vectors ---- */
+
+#if defined(__GNUC__) && !defined(MINIGRAD_PLAIN_TILES)
 #define VECTOR_TILES 1
 
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__FMA__) && (!defined(__clang__) || __clang_major__ >= 14)
-#define CLONES __attribute__((target_clones("fma", "default")))
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__FMA__) && \
+    (!defined(__clang__) || __clang_major__ >= 14)
+#define TWICE __attribute__((target_clones("fma", "default")))
 #else
-#define CLONES
+#define TWICE
 #endif
+
 #define UNROLL _Pragma("GCC unroll 6")
+#define VECTOR(real, p) (*(vector_##real *)(p)) /* the vector at p, which need not be aligned */
 
 typedef float vector_float __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(float)), may_alias));
 typedef double vector_double __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(double)), may_alias));
+typedef float half_float __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef double half_double __attribute__((vector_size(VECTOR_BYTES / 2)));
 
-#define LANES(real) (VECTOR_BYTES / (ptrdiff_t)sizeof(real))
-#define AT(real, p) (*(vector_##real *)(p))
-
-#define OUTER(real, rows)                                                                                    \
-CLONES static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, real *c,             \
-                                         ptrdiff_t stride, const real *start)                                \
-{                                                                                                            \
-    vector_##real sum[rows][2];                                                                              \
-    UNROLL for (int r = 0; r < rows; r++)                                                                    \
-        if (start)                                                                                           \
-            sum[r][0] = sum[r][1] = start[r] - (vector_##real){0};                                           \
-        else {                                                                                               \
-            sum[r][0] = AT(real, c + r * stride);                                                            \
-            sum[r][1] = AT(real, c + r * stride + LANES(real));                                              \
-        }                                                                                                    \
-    for (ptrdiff_t k = 0; k < depth; k++, a += rows, b += 2 * LANES(real)) {                                 \
-        const vector_##real left = AT(real, b), right = AT(real, b + LANES(real));                           \
-        UNROLL for (int r = 0; r < rows; r++) {                                                              \
-            sum[r][0] += a[r] * left;                                                                        \
-            sum[r][1] += a[r] * right;                                                                       \
-        }                                                                                                    \
-    }                                                                                                        \
-    UNROLL for (int r = 0; r < rows; r++) {                                                                  \
-        AT(real, c + r * stride) = sum[r][0];                                                                \
-        AT(real, c + r * stride + LANES(real)) = sum[r][1];                                                  \
-    }                                                                                                        \
+#define OUTER(real, rows)                                                                                  \
+TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                  \
+                                        const real *right, const ptrdiff_t *row, real *c,                  \
+                                        ptrdiff_t stride, const real *start)                               \
+{                                                                                                          \
+    vector_##real sum[rows][2];                                                                            \
+    UNROLL for (int r = 0; r < rows; r++)                                                                  \
+        if (start)                                                                                         \
+            sum[r][0] = sum[r][1] = start[r] - (vector_##real){0};                                         \
+        else {                                                                                             \
+            sum[r][0] = VECTOR(real, c + r * stride);                                                      \
+            sum[r][1] = VECTOR(real, c + r * stride + LANES(real));                                        \
+        }                                                                                                  \
+    for (ptrdiff_t k = 0; k < depth; k++, a += rows) {                                                     \
+        const vector_##real b0 = VECTOR(real, left + row[k]);                                              \
+        const vector_##real b1 = VECTOR(real, right + row[k]);                                             \
+        UNROLL for (int r = 0; r < rows; r++) {                                                            \
+            sum[r][0] += a[r] * b0;                                                                        \
+            sum[r][1] += a[r] * b1;                                                                        \
+        }                                                                                                  \
+    }                                                                                                      \
+    UNROLL for (int r = 0; r < rows; r++) {                                                                \
+        VECTOR(real, c + r * stride) = sum[r][0];                                                          \
+        VECTOR(real, c + r * stride + LANES(real)) = sum[r][1];                                            \
+    }                                                                                                      \
 }
 
-#define DOT(real, rows)                                                                                      \
-CLONES static void dot_##real##_##rows(ptrdiff_t depth, const real *a, ptrdiff_t lda, const real *b,         \
-                                       ptrdiff_t ldb, real *c, ptrdiff_t ldc)                                \
-{                                                                                                            \
-    vector_##real sum[rows][3] = {{{0}}};                                                                    \
-    for (ptrdiff_t k = 0; k < depth; k += LANES(real), a += LANES(real), b += LANES(real)) {                 \
-        const vector_##real b0 = AT(real, b), b1 = AT(real, b + ldb), b2 = AT(real, b + 2 * ldb);            \
-        UNROLL for (int r = 0; r < rows; r++) {                                                              \
-            const vector_##real row = AT(real, a + r * lda);                                                 \
-            sum[r][0] += row * b0;                                                                           \
-            sum[r][1] += row * b1;                                                                           \
-            sum[r][2] += row * b2;                                                                           \
-        }                                                                                                    \
-    }                                                                                                        \
-    UNROLL for (int r = 0; r < rows; r++)                                                                    \
-        UNROLL for (int s = 0; s < 3; s++) {                                                                 \
-            real total = 0;                                                                                  \
-            UNROLL for (int l = 0; l < LANES(real) / 2; l++)                                                 \
-                total += sum[r][s][l] + sum[r][s][l + LANES(real) / 2];                                      \
-            c[r * ldc + s] += total;                                                                         \
-        }                                                                                                    \
+#define DOT(real, rows)                                                                                    \
+TWICE static void dot_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,     \
+                                      real *c, ptrdiff_t c_stride)                                         \
+{                                                                                                          \
+    vector_##real sum[rows][DOT_COLUMNS] = {{{0}}};                                                        \
+    for (ptrdiff_t k = 0; k < depth; k += LANES(real), a += LANES(real), b += LANES(real)) {               \
+        const vector_##real b0 = VECTOR(real, b), b1 = VECTOR(real, b + stride),                           \
+                            b2 = VECTOR(real, b + 2 * stride);                                             \
+        UNROLL for (int r = 0; r < rows; r++) {                                                            \
+            const vector_##real a_r = VECTOR(real, a + r * stride);                                        \
+            sum[r][0] += a_r * b0;                                                                         \
+            sum[r][1] += a_r * b1;                                                                         \
+            sum[r][2] += a_r * b2;                                                                         \
+        }                                                                                                  \
+    }                                                                                                      \
+    UNROLL for (int r = 0; r < rows; r++)                                                                  \
+        UNROLL for (int s = 0; s < DOT_COLUMNS; s++) {                                                     \
+            union { vector_##real whole; half_##real half[2]; } v = {sum[r][s]};                           \
+            real total = 0;                                                                                \
+            v.half[0] += v.half[1];                                                                        \
+            UNROLL for (int l = 0; l < LANES(real) / 2; l++)                                               \
+                total += v.half[0][l];                                                                     \
+            c[r * c_stride + s] += total;                                                                  \
+        }                                                                                                  \
 }
 
-#define TILES(real)                                                                                          \
-OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                    \
-DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4)
-TILES(float)
-TILES(double)
+#define VECTOR_TILES_OF(real)                                                                              \
+OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                  \
+DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4)                                                        \
+static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,                \
+                                const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,        \
+                                const real *start)                                                         \
+{                                                                                                          \
+    static void (*const tile[])(ptrdiff_t, const real *, const real *, const real *,                       \
+                                const ptrdiff_t *, real *, ptrdiff_t, const real *) = {                    \
+        outer_##real##_1, outer_##real##_2, outer_##real##_3,                                              \
+        outer_##real##_4, outer_##real##_5, outer_##real##_6};                                             \
+    tile[rows - 1](depth, a, left, right, row, c, stride, start);                                          \
+}                                                                                                          \
+static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,   \
+                              real *c, ptrdiff_t c_stride)                                                 \
+{                                                                                                          \
+    static void (*const tile[])(ptrdiff_t, const real *, const real *, ptrdiff_t, real *, ptrdiff_t) = {   \
+        dot_##real##_1, dot_##real##_2, dot_##real##_3, dot_##real##_4};                                   \
+    tile[rows - 1](depth, a, b, stride, c, c_stride);                                                      \
+}                                                                                                          \
+static inline void add_vector_##real(real *to, const real *what)                                           \
+{                                                                                                          \
+    VECTOR(real, to) += VECTOR(real, what);                                                                \
+}
+
+VECTOR_TILES_OF(float)
+VECTOR_TILES_OF(double)
+
 #else
 #define VECTOR_TILES 0
-#endif
+#define vector_outer_float plain_outer_float
+#define vector_outer_double plain_outer_double
+#define vector_dot_float plain_dot_float
+#define vector_dot_double plain_dot_double
 
-static int plain_tiles = !VECTOR_TILES;
-
-#if VECTOR_TILES
-#define CASE(name, real, rows, ...) case rows: name##_##real##_##rows(__VA_ARGS__); return
-#define DISPATCH(real)                                                                                       \
-static void outer_##real(int rows, ptrdiff_t depth, const real *a, const real *b, real *c, ptrdiff_t stride, \
-                         const real *start)                                                                  \
-{                                                                                                            \
-    static void (*const tile[])(ptrdiff_t, const real *, const real *, real *, ptrdiff_t, const real *) = {  \
-        0, outer_##real##_1, outer_##real##_2, outer_##real##_3, outer_##real##_4, outer_##real##_5,         \
-        outer_##real##_6};                                                                                   \
-    if (plain_tiles)                                                                                         \
-        plain_outer_##real(rows, depth, a, b, c, stride, start);                                             \
-    else                                                                                                     \
-        tile[rows](depth, a, b, c, stride, start);                                                           \
-}                                                                                                            \
-static void dot_##real(int rows, ptrdiff_t depth, const real *a, ptrdiff_t lda, const real *b,               \
-                       ptrdiff_t ldb, real *c, ptrdiff_t ldc)                                                \
-{                                                                                                            \
-    static void (*const tile[])(ptrdiff_t, const real *, ptrdiff_t, const real *, ptrdiff_t, real *,         \
-                                ptrdiff_t) = {                                                               \
-        0, dot_##real##_1, dot_##real##_2, dot_##real##_3, dot_##real##_4};                                  \
-    if (plain_tiles)                                                                                         \
-        plain_dot_##real(rows, depth, a, lda, b, ldb, c, ldc);                                               \
-    else                                                                                                     \
-        tile[rows](depth, a, lda, b, ldb, c, ldc);                                                           \
+static inline void add_vector_float(float *to, const float *what)
+{
+    for (int l = 0; l < LANES(float); l++) to[l] += what[l];
 }
-#else
-#define DISPATCH(real)
-#define outer_float plain_outer_float
-#define outer_double plain_outer_double
-#define dot_float plain_dot_float
-#define dot_double plain_dot_double
+static inline void add_vector_double(double *to, const double *what)
+{
+    for (int l = 0; l < LANES(double); l++) to[l] += what[l];
+}
 #endif
-DISPATCH(float)
-DISPATCH(double)
 
 #endif

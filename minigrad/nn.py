@@ -243,9 +243,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return dict(file.items())
     except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: expected an .npz file that minigrad wrote, got other bytes ({error})"
-        ) from error
+        raise ValueError(f"{path}: expected an .npz file that minigrad wrote, got other bytes ({error})") from error
 
 
 # How weights are drawn --------------------------------------------------------------------------------------
@@ -275,12 +273,8 @@ def _normal(deviation: Callable[[int, int], float], text: str) -> Initializer:
 
 
 initializers: dict[str, Initializer] = {
-    "glorot_uniform": _uniform(
-        lambda i, o: math.sqrt(6 / (i + o)), "U[-a, a], a = sqrt(6 / (fan_in + fan_out))."
-    ),
-    "glorot_normal": _normal(
-        lambda i, o: math.sqrt(2 / (i + o)), "N(0, s^2), s = sqrt(2 / (fan_in + fan_out))."
-    ),
+    "glorot_uniform": _uniform(lambda i, o: math.sqrt(6 / (i + o)), "U[-a, a], a = sqrt(6 / (fan_in + fan_out))."),
+    "glorot_normal": _normal(lambda i, o: math.sqrt(2 / (i + o)), "N(0, s^2), s = sqrt(2 / (fan_in + fan_out))."),
     "he_uniform": _uniform(lambda i, o: math.sqrt(6 / i), "U[-a, a], a = sqrt(6 / fan_in)."),
     "he_normal": _normal(lambda i, o: math.sqrt(2 / i), "N(0, s^2), s = sqrt(2 / fan_in)."),
     "uniform": _uniform(lambda i, o: 1.0, "U[-1, 1] (IP-07, US 12387092, figure 3)."),
@@ -298,9 +292,7 @@ def _initializer(who: str, init: str | Initializer) -> Initializer:
     if callable(init):
         return init
     if init not in initializers:
-        raise ValueError(
-            f"{who}: init={init!r}: choose {', '.join(initializers)}, or give a function of (rng, shape)"
-        )
+        raise ValueError(f"{who}: init={init!r}: choose {', '.join(initializers)}, or give a function of (rng, shape)")
     return initializers[init]
 
 
@@ -312,9 +304,7 @@ def _generator(who: str, rng: Any, seed: Any) -> np.random.Generator:
 
 def _size(who: str, name: str, value: Any) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{who}: expected {name} to be a whole number from 1, got {value!r}: count the {name}"
-        )
+        raise ValueError(f"{who}: expected {name} to be a whole number from 1, got {value!r}: count the {name}")
     return int(value)
 
 
@@ -331,9 +321,7 @@ class Sequential(Module):
         self.layers = {str(position): layer for position, layer in enumerate(layers)} | named
         for name, layer in self.layers.items():
             if not isinstance(layer, Module):
-                raise TypeError(
-                    f"Sequential: expected modules, got {layer!r} as {name}: try nn.ReLU() for a function"
-                )
+                raise TypeError(f"Sequential: expected modules, got {layer!r} as {name}: try nn.ReLU() for a function")
 
     def children(self) -> Iterator[tuple[str, Module]]:
         return iter(self.layers.items())
@@ -418,11 +406,7 @@ class Linear(Weighted):
     def forward(self, x: Any) -> Any:
         if x.shape[-1:] != (self.in_features,):
             flat = math.prod(x.shape[1:]) == self.in_features
-            hint = (
-                "put a Flatten() before it"
-                if flat
-                else f"give {self.in_features} numbers along the last axis"
-            )
+            hint = "put a Flatten() before it" if flat else f"give {self.in_features} numbers along the last axis"
             self.refuse(f"expected (..., {self.in_features}), got {x.shape}", hint)
         return self.operation(x, self.weight, self.bias)
 
@@ -505,9 +489,7 @@ class BatchNorm1d(Module):
     axes: ClassVar[str] = "(N, {C})"
     buffers = ("running_mean", "running_var")
 
-    def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, *, dtype: Any = np.float64
-    ):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, *, dtype: Any = np.float64):
         self.num_features = _size(type(self).__name__, "num_features", num_features)
         if not (eps >= 0 and 0 <= momentum <= 1):
             raise ValueError(
@@ -648,9 +630,7 @@ class Dropout(Module):
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: p={p!r}: p is the probability to keep: give a number from 0 to 1")
         if inverted and p == 0:
-            raise ValueError(
-                "Dropout: p=0, inverted=True divides by zero: p is the probability to keep: take p > 0"
-            )
+            raise ValueError("Dropout: p=0, inverted=True divides by zero: p is the probability to keep: take p > 0")
         self.p, self.inverted = p, inverted
         self.operation = pointwise.Dropout()
         self.initialize(_generator("Dropout", rng, seed))
@@ -688,9 +668,7 @@ class Identity(Module):
 
 def _given(operation: Operation) -> str:
     """The hyper-parameters that are not the defaults, each with a comma before it: ", stride=2"."""
-    shown = (
-        (p, _short(getattr(operation, name, p.default))) for name, p in operation.hyperparameters().items()
-    )
+    shown = ((p, _short(getattr(operation, name, p.default))) for name, p in operation.hyperparameters().items())
     return "".join(f", {p.name}={value!r}" for p, value in shown if p.name != "rng" and value != p.default)
 
 

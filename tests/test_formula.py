@@ -70,7 +70,7 @@ def test_inside_is_zero_outside() -> None:
     assert padded.tolist() == [0, 5, 6, 0]
 
 
-@pytest.mark.parametrize("module", ["sympy", "matplotlib", "torch"])
+@pytest.mark.parametrize("module", ["sympy", "matplotlib", "scipy", "torch"])
 def test_import_is_light(module: str) -> None:
     code = f"import sys, minigrad; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -55,7 +55,7 @@ def test_the_first_step_uses_mu_0_and_each_step_the_next():
 
 
 def test_heavy_ball_on_a_parabola_follows_its_recursion():
-    """On L = k w^2 / 2: w_(t+1) = (1 + mu - lr k) w_t - mu w_(t-1), whose closed form is by the roots of r^2 = ..."""
+    """On L = k w^2 / 2: w_(t+1) = (1 + mu - lr k) w_t - mu w_(t-1), a sum of powers of the two roots."""
     k, lr, mu = 2.0, 0.3, 0.6
     w = leaf(1.0)
     optimizer = SGD([w], lr=lr, momentum=mu)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.special import xlogy
 
 from ..formula import Formula
 from ..operation import Elementwise, Source
@@ -126,12 +125,19 @@ class Power(Binary):
         return np.asarray(x) ** y
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
-        return y * np.asarray(x) ** (y - 1), xlogy(z, x)
+        return y * np.asarray(x) ** (y - 1), self.by_exponent(x, z)
+
+    @staticmethod
+    def by_exponent(x: Any, z: Any) -> Any:
+        """z log x, which is 0 where z is."""
+        from scipy.special import xlogy
+
+        return xlogy(z, x)
 
     def vjp(self, g: Any, x: Any, y: Any, z: Any, wanted: Any = (True, True)) -> Any:
         return (
             g * (y * np.asarray(x) ** (y - 1)) if wanted[0] else None,
-            g * xlogy(z, x) if wanted[1] else None,
+            g * self.by_exponent(x, z) if wanted[1] else None,
         )
 
     @classmethod

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from ..formula import Formula, sp
 from ..operation import Elementwise, Source
@@ -88,10 +87,12 @@ class Sigmoid(Elementwise):
         return Formula(1 / (1 + sp.exp(-a)))
 
     def f(self, a: Any) -> Any:
-        return expit(a)
+        e = np.exp(-np.abs(a))  # at most 1
+        return np.where(np.asarray(a) >= 0, 1, e) / (1 + e)
 
     def df(self, a: Any, y: Any) -> Any:
-        return y * expit(-np.asarray(a))
+        e = np.exp(-np.abs(a))
+        return e / (1 + e) ** 2
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
