@@ -1,9 +1,10 @@
-"""What the kernels share: how work is dealt to threads, and room to work in.
+"""What the kernels share: how work is dealt to threads, and how long sums are taken.
 
 Work is dealt by position: of `total` pieces, thread t of T takes those from begin(total, t, T) to
 begin(total, t + 1, T). The result then depends on the number of threads, and on nothing else.
 """
 
+from cython cimport floating
 from libc.stdint cimport uintptr_t
 
 cdef extern from *:
@@ -19,7 +20,15 @@ cdef extern from *:
 
 cdef enum:
     CACHE_LINE = 64
-    LARGEST = 0x7fffffff # of strides and the like: two of them multiplied still fit in 64 bits
+    LANES = 32  # variables of a sum, see `add`
+    LARGEST = 0x7fffffff  # of strides and the like: two of them multiplied still fit in 64 bits
+
+
+cdef extern from *:
+    """
+    #define KERNELS_TOO_MANY 1e12
+    """
+    const double TOO_MANY "KERNELS_TOO_MANY"  # numbers: more than any memory holds
 
 
 cdef inline Py_ssize_t begin(Py_ssize_t total, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
@@ -50,3 +59,28 @@ cdef inline int crew(int threads, double work, Py_ssize_t parts) noexcept nogil:
 cdef inline void *aligned(void *room) noexcept nogil:
     """The first start of a cache line in `room`."""
     return <void *> ((<uintptr_t> room + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
+
+
+# A sum in one variable is a chain of additions, each waiting for the one before it, and a compiler may not break the
+# chain, for that changes the rounding. So a long sum is kept in LANES variables: element s goes to lane s mod LANES.
+# A loop over the lanes has no chain and becomes vectors, and the result is rounded less often, too.
+
+
+cdef inline void add(floating *lane, const floating *x, Py_ssize_t count) noexcept nogil:
+    """lane += x, `count` numbers."""
+    cdef Py_ssize_t s, l
+    for s in range(count // LANES):
+        for l in range(LANES):
+            lane[l] += x[s * LANES + l]
+    x += count // LANES * LANES
+    for l in range(count % LANES):
+        lane[l] += x[l]
+
+
+cdef inline double total(const floating *lane) noexcept nogil:
+    """The sum of the lanes."""
+    cdef double result = 0
+    cdef Py_ssize_t l
+    for l in range(LANES):
+        result += lane[l]
+    return result

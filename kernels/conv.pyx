@@ -8,7 +8,7 @@ u = (p, q): X^[k, u] is what the tap sees under the pixel. With the weights as a
     input gradient      G^ = W^T g                        (K, U); each entry is added where X^ had its own from
     weight gradient     gw = sum over images of g X^^T    (O, K)
 
-X^ is kh kw times as large as the image, so only a piece of it is made at a time, just before it is multiplied. Two
+X^ is kh kw times as large as the image. Only a piece of it is made at a time, just before it is multiplied. Two
 tables are enough to make it, because an address in the padded image is a sum:
 
     X^[k, u] = image[tap[k] + pixel[u]]
@@ -22,7 +22,8 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from common cimport CACHE_LINE, KERNELS_OPENMP, LARGEST, aligned, begin, crew, pieces, rounded
+from common cimport CACHE_LINE, KERNELS_OPENMP, LANES, LARGEST, TOO_MANY
+from common cimport add, aligned, begin, crew, pieces, rounded, total
 
 cdef extern from "tile.h" nogil:
     enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS, VECTOR_TILES
@@ -51,11 +52,11 @@ cdef bint plain_tiles = False
 
 cdef enum:
     DEPTH = 320         # rows of X^ in a piece: 320 x 64 bytes are 20 kB, and stay in the first-level cache
-    FEW = 8
-    MANY = 16
-    BLOCK_BYTES = 2048  # of a row in the weight gradient: 12 rows at once in the first-level cache
-    BATCH = 2
-    BLOCK_TAPS = 96     # rows there: 96 x 2 kB stay in the second-level cache
+    FEW = 8             # panels of W for which a piece of X^ is not worth gathering
+    MANY = 16           # channels from which on the gradient of the input is a correlation
+    BLOCK_BYTES = 2048  # of a row in the weight gradient: 8 + 3 rows stay in the first-level cache
+    BATCH = 2           # tiles of rows of g at a time, 8 rows
+    BLOCK_TAPS = 96     # rows of X^ there: 96 x 2 kB stay in the second-level cache
 
 
 def set_num_threads(int n):
@@ -96,6 +97,8 @@ cdef Window window(x_shape, weight_shape, stride, padding, dilation) except *:
     v.height, v.width = v.h + 2 * v.ph, v.w + 2 * v.pw
     if v.dh * (v.kh - 1) >= v.height or v.dw * (v.kw - 1) >= v.width:
         raise ValueError("convolution: the kernel does not fit into the padded image")
+    if <double> v.c * v.height * v.width > TOO_MANY or <double> v.c * v.kh * v.kw > TOO_MANY:
+        raise MemoryError("convolution: one padded image would be larger than any memory")
     v.p = (v.height - v.dh * (v.kh - 1) - 1) // v.sh + 1
     v.q = (v.width - v.dw * (v.kw - 1) - 1) // v.sw + 1
     v.taps, v.pixels = v.c * v.kh * v.kw, v.p * v.q
@@ -103,7 +106,7 @@ cdef Window window(x_shape, weight_shape, stride, padding, dilation) except *:
     return v
 
 
-cdef check_output(const Window *v, n, o, p, q):
+cdef void check_output(const Window *v, n, o, p, q) except *:
     """Refuse a gradient that does not have the shape of the output."""
     if (n, o, p, q) != (v.n, v.o, v.p, v.q):
         raise ValueError(f"convolution: the output is {(v.n, v.o, v.p, v.q)}, its gradient {(n, o, p, q)}")
@@ -111,9 +114,8 @@ cdef check_output(const Window *v, n, o, p, q):
 
 cdef void fill_tables(const Window *v, Py_ssize_t *tap, Py_ssize_t *pixel, Py_ssize_t *row, Py_ssize_t rows,
                       Py_ssize_t stride) noexcept nogil:
-    """tap[k]: where tap k = (c, i, j) lies in the padded image, seen from the corner of its window;
-
-    pixel[u]: where the window of the output pixel u = (p, q) has its corner; row[k] = k stride: a gathered piece.
+    """Where things lie: tap[k], the tap k = (c, i, j) in the padded image, seen from the corner of its window;
+    pixel[u], the corner of the window of the output pixel u = (p, q); row[k], the row k of a gathered piece.
     """
     cdef Py_ssize_t c, i, j, p, q, k
     for c in range(v.c):
@@ -159,6 +161,7 @@ cdef inline bint side_by_side(const Py_ssize_t *pixel, Py_ssize_t count) noexcep
 
 
 cdef inline void add_vector(floating *to, const floating *what) noexcept nogil:
+    """to += what, a vector."""
     if floating is float:
         add_vector_float(to, what)
     else:
@@ -246,8 +249,10 @@ cdef void forward(const Window *v, const floating *x, const floating *packed, co
                   floating *room, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The panels `first` to `last` of y = W X^, counted through the batch; a panel is two vectors of pixels wide.
 
-    For each image, for each block of taps, for each panel of pixels: make this piece of X^ (in the first-level cache),
-    and multiply it by each panel of W (the block, in the second-level cache).
+    For each image, for each block of taps, for each panel of pixels: gather this piece of X^, which then lies in the
+    first-level cache, and multiply it by each panel of W, a block of which lies in the second-level cache. Where W has
+    only a few rows, gathering would take as long as multiplying: if the pixels of the panel are neighbours in the
+    image, the tile reads them there.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), columns = 2 * lanes
     cdef Py_ssize_t panels = pieces(v.pixels, columns), blocks = pieces(v.taps, DEPTH)
@@ -288,7 +293,7 @@ cdef void forward(const Window *v, const floating *x, const floating *packed, co
                         outer(rows, depth, packed + k * v.o + r * depth, left, right, row, out, v.pixels,
                               start + r if block == 0 else NULL)
                     else:  # the last panel of an image is narrower than the tile
-                        for i in range(rows):
+                        for i in range(rows if block > 0 else 0):
                             memcpy(edge + i * columns, out + i * v.pixels, count * sizeof(floating))
                         outer(rows, depth, packed + k * v.o + r * depth, left, right, row, edge, columns,
                               start + r if block == 0 else NULL)
@@ -339,9 +344,11 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
                          const Py_ssize_t *tap, const Py_ssize_t *pixel, const Py_ssize_t *piece_row,
                          floating *gx, floating *room,
                          Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The images `first` to `last` of gx: for each panel of pixels, G^ = W^T g tile by tile, each tile added at once.
+    """The images `first` to `last` of gx: for each panel of pixels, G^ = W^T g a tile at a time, added as soon as
+    it is there.
 
-    The filters are summed over in blocks like the taps of the forward product; a tile that is not complete waits in G^.
+    The taps come in the order j, c, i: one after the other, they add to different rows of the image. In the order
+    c, i, j each would add to the pixels of the one before it, shifted by one, and wait for that to be stored.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), columns = 2 * lanes
     cdef Py_ssize_t panels = pieces(v.pixels, columns), heights = pieces(v.taps, OUTER_ROWS)
@@ -378,7 +385,12 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
 
 def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :, ::1] weight not None,
                  x_shape, stride, padding, dilation):
-    """gx, of the shape x_shape."""
+    """gx, of the shape x_shape: in one of two ways.
+
+    With stride 1, gx is itself a correlation, of the padded g with the filters turned by 180 degrees. That needs no
+    adding in memory, but computes every pixel from O kh kw numbers, also where padding was cut off: good for many
+    channels and an output about as large as the input. All else, W^T g is added where it belongs.
+    """
     cdef Window v = window(x_shape, (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]),
                            stride, padding, dilation)
     check_output(&v, g.shape[0], g.shape[1], g.shape[2], g.shape[3])
@@ -437,10 +449,12 @@ cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const
 cdef void backward_weight(const Window *v, const floating *g, const floating *x, const Py_ssize_t *tap,
                           const Py_ssize_t *pixel, floating *gw, floating *room,
                           Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """gw (O, K) = sum of g X^^T over the images `first` to `last`; rows of gw are rounded up to whole tiles.
+    """gw (O, K) = sum of g X^^T over the images `first` to `last`; the rows of gw are rounded up to whole tiles.
 
-    Both factors are contiguous along the pixels, so the tile computes dot products with vectors along the pixels. The
-    pixels of several images are joined into blocks of 2 kB a row, so that small images fill them too.
+    Both factors are contiguous along the pixels, the index summed over: dot products, with vectors along the pixels.
+    The pixels of several images are joined into blocks of 2 kB a row, so that small images fill them too. For each
+    block of pixels, for each group of taps: gather X^ (in the second-level cache); then, for a batch of rows of g
+    that stays in the first-level cache, let the rows of X^ pass by.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), block = BLOCK_BYTES // sizeof(floating)
     cdef Py_ssize_t stride = block + lanes, columns = rounded(v.taps, DOT_COLUMNS)
@@ -453,7 +467,7 @@ cdef void backward_weight(const Window *v, const floating *g, const floating *x,
     cdef const floating *image
     memset(gw, 0, v.o * columns * sizeof(floating))
     if v.framed:
-        memset(frames, 0, (pieces(block, v.pixels) + 1) * framed * sizeof(floating))
+        memset(frames, 0, min(pieces(block, v.pixels) + 1, v.n) * framed * sizeof(floating))
     for piece in range(pieces((last - first) * v.pixels, block)):
         begins = first * v.pixels + piece * block
         count = min(block, last * v.pixels - begins)
@@ -472,12 +486,14 @@ cdef void backward_weight(const Window *v, const floating *g, const floating *x,
                 left[o * stride + s] = 0
         for group in range(pieces(v.taps, BLOCK_TAPS)):
             k = group * BLOCK_TAPS
-            taps = min(<Py_ssize_t> BLOCK_TAPS, v.taps - k)
+            taps = min(BLOCK_TAPS, v.taps - k)
             done = 0
             while done < count:  # the rows of X^, likewise
                 n, u = (begins + done) // v.pixels, (begins + done) % v.pixels
                 here = min(v.pixels - u, count - done)
-                image = frames + (n - begins // v.pixels) * framed if v.framed else x + n * size
+                image = x + n * size
+                if v.framed:
+                    image = frames + (n - begins // v.pixels) * framed
                 gather(right + done, stride, image, tap + k, taps, pixel + u, here)
                 done += here
             for s in range(taps):
@@ -501,7 +517,7 @@ def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, 
     dtype = np.float32 if floating is float else np.float64
     cdef Py_ssize_t line = CACHE_LINE // sizeof(floating), lanes = VECTOR_BYTES // sizeof(floating)
     cdef Py_ssize_t block = BLOCK_BYTES // sizeof(floating), columns = rounded(v.taps, DOT_COLUMNS)
-    cdef Py_ssize_t frames = (pieces(block, v.pixels) + 1) * v.framed * v.c * v.height * v.width
+    cdef Py_ssize_t frames = min(pieces(block, v.pixels) + 1, v.n) * v.framed * v.c * v.height * v.width
     cdef Py_ssize_t share = rounded((v.o + BLOCK_TAPS) * (block + lanes) + frames, line)
     cdef Py_ssize_t slab = rounded(v.o * columns, line)
     cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
@@ -511,17 +527,34 @@ def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, 
     cdef Py_ssize_t *pixel = tap + v.taps
     cdef floating *rooms = <floating *> aligned(&room[0])
     cdef floating *slabs = rooms + crew_size * share
+    cdef Py_ssize_t o, k, i
+    gw = np.empty((v.o, v.taps), dtype)
+    cdef floating[:, ::1] out = gw
     with nogil:
         fill_tables(&v, tap, pixel, NULL, 0, 0)
         for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
             backward_weight(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], tap, pixel, slabs + t * slab,
                             rooms + t * share, begin(v.n, t, crew_size), begin(v.n, t + 1, crew_size))
-    begins = (slabs - &room[0])
-    sums = np.asarray(room)[begins:begins + crew_size * slab].reshape(crew_size, slab)
-    gw = sums[:, :v.o * columns].sum(axis=0).reshape(v.o, columns)[:, :v.taps]
-    return np.ascontiguousarray(gw).reshape(v.o, v.c, v.kh, v.kw)
+        for o in range(v.o):
+            for k in range(v.taps):
+                out[o, k] = slabs[o * columns + k]
+                for i in range(1, crew_size):
+                    out[o, k] += slabs[i * slab + o * columns + k]
+    return gw.reshape(v.o, v.c, v.kh, v.kw)
 
 
 def conv2d_bias(const floating[:, :, :, ::1] g not None):
     """gb (O,): the sum of g over images and pixels."""
-    return np.asarray(g).sum(axis=(0, 2, 3))
+    cdef Py_ssize_t images = g.shape[0], filters = g.shape[1], pixels = g.shape[2] * g.shape[3], n, o
+    cdef floating lane[LANES]
+    if images * filters * pixels < 1:
+        raise ValueError("convolution: an empty gradient")
+    gb = np.empty(filters, np.float32 if floating is float else np.float64)
+    cdef floating[::1] out = gb
+    with nogil:
+        for o in range(filters):
+            memset(lane, 0, sizeof(lane))
+            for n in range(images):
+                add(lane, &g[n, o, 0, 0], pixels)
+            out[o] = <floating> total(lane)
+    return gb

@@ -3,10 +3,6 @@
 
 x is (N, C, S): N samples, C channels, S pixels. Images (S > 1) are summed a channel at a time, in rows of S, and
 vectors (S = 1) all channels at once, in rows of C: either way the innermost loop has unit stride.
-
-A sum in one variable is a chain of additions, each waiting for the one before, and a compiler may not break it,
-since that changes the rounding. So sums are kept in LANES variables: element s goes to lane s mod LANES, the loop over
-the lanes has no chain and becomes vectors, and it rounds better too.
 """
 
 import numpy as np
@@ -16,13 +12,10 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from common cimport KERNELS_OPENMP, begin, crew
+from common cimport KERNELS_OPENMP, LANES, add, begin, crew, total
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
-
-cdef enum:
-    LANES = 32
 
 
 def set_num_threads(int n):
@@ -34,25 +27,6 @@ def set_num_threads(int n):
 # ----------------------------------------------------------------------------------------------------------------
 # Sums of one row, in lanes
 # ----------------------------------------------------------------------------------------------------------------
-
-
-cdef inline double total(const floating *lane) noexcept nogil:
-    cdef double result = 0
-    cdef int l
-    for l in range(LANES):
-        result += lane[l]
-    return result
-
-
-cdef inline void add(floating *lane, const floating *x, Py_ssize_t count) noexcept nogil:
-    """lane += x."""
-    cdef Py_ssize_t s, l
-    for s in range(count // LANES):
-        for l in range(LANES):
-            lane[l] += x[s * LANES + l]
-    x += count // LANES * LANES
-    for l in range(count % LANES):
-        lane[l] += x[l]
 
 
 cdef inline void add_squares(floating *lane, const floating *x, Py_ssize_t count, floating mean) noexcept nogil:

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Max-pool and average pool, and their gradients: plain loops along the rows of an image.
+"""Max-pool and average pool, and their gradients: plain loops along rows of pixels.
 
-Every image of every channel is a plane of its own; the planes are dealt to the threads. Inside, each kernel works
-on one output row p at a time, and each loop runs along that row, tap by tap: "what does tap j see under all of the
-row" is a load with a fixed step, which a compiler turns into vectors.
+Every channel of every image is a plane of its own, and the planes are dealt to the threads. A loop is fast if it runs
+along memory, without a decision and with nothing to wait for: a compiler turns it into vectors. So the pixels are
+first put side by side as the taps of the window see them, and then each tap is one loop over all the output pixels.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
-from common cimport KERNELS_OPENMP, LARGEST, begin, crew, pieces
+from common cimport KERNELS_OPENMP, LARGEST, TOO_MANY, begin, crew, pieces
 
 cdef extern from *:
     """
@@ -79,13 +79,16 @@ cdef Window window(shape, kernel, stride, padding, half) except *:
     v.height, v.width = v.h + 2 * v.ph, v.w + 2 * v.pw
     if v.kh > v.height or v.kw > v.width:
         raise ValueError("pool: the kernel does not fit into the padded image")
+    if <double> v.height * v.width > TOO_MANY:
+        raise MemoryError("pool: one padded image would be larger than any memory")
+    v.sh, v.sw = min(v.sh, v.height), min(v.sw, v.width)  # a longer stride leads nowhere, and would need room
     v.p, v.q = (v.height - v.kh) // v.sh + 1, (v.width - v.kw) // v.sw + 1
     v.rows, v.span = pieces(v.height, v.sh), pieces(v.width, v.sw)
     v.framed = v.ph > 0 or v.pw > 0
     return v
 
 
-cdef check_output(const Window *v, shape, expected):
+cdef void check_output(shape, expected) except *:
     """Refuse a gradient or winners that do not have the shape of the output."""
     if tuple(shape) != expected:
         raise ValueError(f"pool: the output is {expected}, its gradient or winners {tuple(shape)}")
@@ -177,12 +180,16 @@ cdef void max_planes(const Window *v, const floating *x, floating *y, number *wi
 
 cdef max_pool(const Window *v, const floating *x, floating *y, number *winners):
     cdef int crew_size = crew(threads, 4.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
-    p, q = np.ogrid[:v.p, :v.span]
-    cdef int[:, ::1] start = (np.maximum(v.ph - p * v.sh, 0) * v.kw + np.maximum(v.pw - q * v.sw, 0)).astype(np.intc)
+    cdef int[:, ::1] start = np.empty((v.rows, v.span), np.intc)
     cdef int[:, ::1] winner = np.empty((crew_size, v.rows * v.span), np.intc)
     cdef floating[:, ::1] room = np.empty((crew_size, (1 + v.sh * v.sw) * v.rows * v.span),
                                           np.float32 if floating is float else np.float64)
+    cdef Py_ssize_t p, q
     with nogil:
+        for p in range(v.rows):
+            for q in range(v.span):
+                start[p, q] = <int> (max(v.ph - p * v.sh, <Py_ssize_t> 0) * v.kw
+                                     + max(v.pw - q * v.sw, <Py_ssize_t> 0))
         for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
             max_planes(v, x, y, winners, &start[0, 0], &winner[t, 0], &room[t, 0],
                        begin(v.planes, t, crew_size), begin(v.planes, t + 1, crew_size))
@@ -235,8 +242,8 @@ def max_pool2d_input(const floating[:, :, :, ::1] g not None, const number[:, :,
     """gx, of the shape x_shape. A winner that is no tap of the kernel gives nothing to anybody."""
     cdef Window v = window(x_shape, kernel, stride, padding, True)
     expected = x_shape[0], x_shape[1], v.p, v.q
-    check_output(&v, (g.shape[0], g.shape[1], g.shape[2], g.shape[3]), expected)
-    check_output(&v, (winners.shape[0], winners.shape[1], winners.shape[2], winners.shape[3]), expected)
+    check_output((g.shape[0], g.shape[1], g.shape[2], g.shape[3]), expected)
+    check_output((winners.shape[0], winners.shape[1], winners.shape[2], winners.shape[3]), expected)
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((x_shape[0], x_shape[1], v.h, v.w), dtype)
     i, j = np.ogrid[:v.kh, :v.kw]
@@ -325,7 +332,7 @@ cdef void share_planes(const Window *v, const floating *g, floating *gx, floatin
 def avg_pool2d_input(const floating[:, :, :, ::1] g not None, x_shape, kernel, stride, padding):
     """gx, of the shape x_shape."""
     cdef Window v = window(x_shape, kernel, stride, padding, False)
-    check_output(&v, (g.shape[0], g.shape[1], g.shape[2], g.shape[3]), (x_shape[0], x_shape[1], v.p, v.q))
+    check_output((g.shape[0], g.shape[1], g.shape[2], g.shape[3]), (x_shape[0], x_shape[1], v.p, v.q))
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((x_shape[0], x_shape[1], v.h, v.w), dtype)
     cdef int crew_size = crew(threads, 1.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t

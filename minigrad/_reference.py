@@ -1,9 +1,9 @@
 """Every kernel in NumPy, as short as its mathematics: what the compiled kernels must equal.
 
-These are the definitions. The tests compare the compiled kernels with them, `use_kernels("numpy")` runs on them, and
-so does an installation without a compiler. Arguments are trusted here: `minigrad.kernels` has checked them.
+These are the definitions. The tests compare the compiled kernels with them, `use_kernels("numpy")` runs on them,
+and so does an installation without a compiler. Arguments are trusted here: `minigrad.kernels` has checked them.
 
-A convolution and a pool look at an image through a window of kh x kw taps. What one tap (i, j) sees under all the
+A convolution and a pool look at an image through a window of kh x kw taps. What one tap (i, j) sees under all
 output pixels at once is a strided slice of the padded image: `_taps` hands out these slices, as views that can be
 read, and added to. Each function is a loop over the taps around one line of mathematics.
 
@@ -40,9 +40,7 @@ def _interior(frame: Array, padding: Pair) -> Array:
     return frame[:, :, padding[0] : h - padding[0], padding[1] : w - padding[1]]
 
 
-def _taps(
-    frame: Array, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)
-) -> Iterator[tuple[int, int, Array]]:
+def _taps(frame: Array, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Iterator[tuple[int, int, Array]]:
     """For each tap (i, j), in row-major order: i, j, and the view (N, C, P, Q) of the pixels that it sees."""
     reach_h, reach_w = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
     h, w = frame.shape[2:]
@@ -60,10 +58,8 @@ def _pixels(x: Array) -> Array:
 
 
 @_quiet
-def conv2d(
-    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair
-) -> Array:
-    """y[n,o,p,q] = bias[o] + sum over c, i, j of weight[o,c,i,j] x[n,c,h,w]: for each tap, a matrix product."""
+def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+    """y[n,o,p,q] = bias[o] + sum over c, i, j of weight[o,c,i,j] x[n,c,h,w]: a matrix product for each tap."""
     kernel = weight.shape[2], weight.shape[3]
     shape: tuple[int, ...] = ()
     y: Any = 0
@@ -77,9 +73,7 @@ def conv2d(
 
 
 @_quiet
-def conv2d_input(
-    g: Array, weight: Array, x_shape: Shape, stride: Pair, padding: Pair, dilation: Pair
-) -> Array:
+def conv2d_input(g: Array, weight: Array, x_shape: Shape, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """gx[n,c,h,w] = sum over o and the taps that saw (h, w) of weight[o,c,i,j] g[n,o,p,q]."""
     kernel = weight.shape[2], weight.shape[3]
     frame = _padded(np.zeros(x_shape, g.dtype), padding)
@@ -89,9 +83,7 @@ def conv2d_input(
 
 
 @_quiet
-def conv2d_weight(
-    g: Array, x: Array, weight_shape: Shape, stride: Pair, padding: Pair, dilation: Pair
-) -> Array:
+def conv2d_weight(g: Array, x: Array, weight_shape: Shape, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """gw[o,c,i,j] = sum over n, p, q of g[n,o,p,q] x[n,c,h,w]."""
     kernel = weight_shape[2], weight_shape[3]
     gw = np.empty(weight_shape, g.dtype)
@@ -111,8 +103,8 @@ def conv2d_bias(g: Array) -> Array:
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Indices]:
     """y = the largest pixel in each window, and the number of its tap, i kw + j.
 
-    The lowest number wins a tie; a tap outside the image never wins, not even over -inf; NaN beats every number,
-    and the last of several NaNs is the winner.
+    The lowest number wins a tie; a tap outside the image never wins, not even over -inf; NaN wins over every
+    number, and the last of several NaNs over the others.
     """
     outside = _padded(np.zeros(x.shape, x.dtype), padding, value=1.0)
     inside = [seen == 0 for _, _, seen in _taps(outside, kernel, stride)]
@@ -127,9 +119,7 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Arr
 
 
 @_quiet
-def max_pool2d_input(
-    g: Array, winners: Indices, x_shape: Shape, kernel: Pair, stride: Pair, padding: Pair
-) -> Array:
+def max_pool2d_input(g: Array, winners: Indices, x_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
     """gx[n,c,h,w] = the sum of g over the windows that (h, w) has won."""
     frame = _padded(np.zeros(x_shape, g.dtype), padding)
     for i, j, seen in _taps(frame, kernel, stride):
@@ -178,9 +168,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
 
 
 @_quiet
-def batch_norm_input(
-    g: Array, x: Array, weight: Array, mean: Array, inv_std: Array
-) -> tuple[Array, Array, Array]:
+def batch_norm_input(g: Array, x: Array, weight: Array, mean: Array, inv_std: Array) -> tuple[Array, Array, Array]:
     """With x^ = (x - mean) inv_std: gbias = sum g, gweight = sum g x^,
 
     gx = weight inv_std (g - mean(g) - x^ mean(g x^)).

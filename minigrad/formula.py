@@ -26,7 +26,7 @@ else:
 
     sp = _LazySymPy()
 
-__all__ = ["Formula", "indices", "inside", "largest", "sp", "total", "variable"]
+__all__ = ["Formula", "indices", "inside", "largest", "maximum", "sp", "total", "variable"]
 
 FREE_LETTERS = "jlmnrstuvwabcdefgh"
 
@@ -84,6 +84,54 @@ def largest(*entries: Any) -> Any:
     return _largest()(*entries)
 
 
+@functools.cache
+def _maximum() -> Any:
+    def choices(printer: Any, where: Any, ranges: Sequence[Any]) -> tuple[str, str]:
+        """Python code of the tuple of the letters, and of the loop over all that they may be."""
+        loops = [f"for {letter} in range({printer._print(size)})" for letter, size in ranges]
+        letters = ", ".join(str(letter) for letter, _ in ranges)
+        return f"({letters},)", f"{' '.join(loops)} if {printer._print(where)}"
+
+    class reaches(sp.Function):  # type: ignore[misc]
+        """1 if the first arguments are the first letters at which the largest is reached, else 0."""
+
+        def _mpmathcode(self, printer: Any, **_: Any) -> str:
+            expression, where, ranges, position = self.args
+            letters, loop = choices(printer, where, ranges)
+            key = f"lambda choice: (lambda {letters[1:-2]}: {printer._print(expression)})(*choice)"
+            found = f"max(({letters} {loop}), key={key}, default=None)"
+            return f"(1 if {found} == ({', '.join(map(printer._print, position))},) else 0)"
+
+    class maximum(sp.Function):  # type: ignore[misc]
+        def _eval_derivative(self, entry: Any) -> Any:
+            expression, where, ranges = self.args
+            fresh = [(sp.Dummy(str(letter), integer=True), size) for letter, size in ranges]
+            position = sp.Tuple(*(letter for letter, _ in fresh))
+            slope = expression.subs(dict(zip((letter for letter, _ in ranges), position, strict=True))).diff(entry)
+            return total(reaches(expression, where, ranges, position) * slope, *fresh)
+
+        def _mpmathcode(self, printer: Any, **_: Any) -> str:
+            expression, where, ranges = self.args
+            _, loop = choices(printer, where, ranges)
+            return f"max(({printer._print(expression)} {loop}), default=-{printer._print(sp.oo)})"
+
+        def _latex(self, printer: Any) -> str:
+            expression, where, ranges = self.args
+            below = [printer._print(letter) for letter, _ in ranges]
+            below += [] if where == sp.true else [printer._print(where)]
+            return rf"\max_{{{r', '.join(below)}}} {printer._print(expression)}"
+
+    return maximum
+
+
+def maximum(expression: Any, *ranges: tuple[Any, Any], where: Any = True) -> Any:
+    """``maximum(e, (k, K), where=Ne(k, y))``: the largest e over ``0 <= k < K`` but y; -oo if nothing is left.
+
+    Its derivative goes to the first, in the order of the letters, that reaches it.
+    """
+    return _maximum()(expression, where, sp.Tuple(*(sp.Tuple(*pair) for pair in ranges)))
+
+
 EVALUATION: dict[str, Callable[..., Any]] = {
     "largest": max,
     "wins": lambda number, *entries: int(entries.index(max(entries)) == number),
@@ -91,16 +139,16 @@ EVALUATION: dict[str, Callable[..., Any]] = {
 
 
 class Formula:
-    """``y[indices] = expression``, where constant integer ``tables`` may be indexed by name.
+    """``y[indices] = expression``, in which ``tables`` gives the values of constants by name.
 
     Parameters
     ----------
     expression : SymPy expression
     *indices : the letters of the output's axes, in order; none for a scalar.
-    tables : name -> integer array, for formulas such as ``y[i] = x[m[i]]``.
+    tables : name -> array or number, for formulas such as ``y[i] = x[m[i]]`` or ``y[i] = alpha*x[i]``.
     """
 
-    def __init__(self, expression: Any, *indices: Any, tables: Mapping[str, np.ndarray] | None = None):
+    def __init__(self, expression: Any, *indices: Any, tables: Mapping[str, Any] | None = None):
         self.expression = sp.sympify(expression)
         self.indices = indices
         self.tables = dict(tables or {})
@@ -136,7 +184,10 @@ class Formula:
         """
         import mpmath
 
-        values: dict[Any, Any] = {sp.IndexedBase(name): table for name, table in self.tables.items()}
+        values: dict[Any, Any] = {
+            sp.IndexedBase(name) if np.ndim(table) else variable(name): exact(table) if np.ndim(table) else exact(table)[()]
+            for name, table in self.tables.items()
+        }
         for symbol, array in zip(symbols, arrays, strict=True):
             if symbol is None:
                 continue

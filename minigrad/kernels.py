@@ -4,19 +4,18 @@ Two backends compute the same functions: the compiled loops of `kernels/*.pyx` a
 `minigrad/_reference.py`. This module chooses one, checks the arguments, and is the only one that the rest of
 minigrad calls.
 
-Arrays are NumPy arrays, float32 or float64, one dtype in a call; images are (N, C, H, W); kernel, stride, padding
-and dilation are pairs. No argument is ever changed, and a result never shares its memory. A bad argument raises
-ValueError, or TypeError for a wrong kind of thing, before anything is computed, and says who wanted what, what
-came, and what to try.
+Arrays are NumPy arrays, float32 or float64, one dtype in a call; images are (N, C, H, W); kernel, stride,
+padding and dilation are pairs. No argument is ever changed, and a result never shares its memory. A bad argument
+raises ValueError, or TypeError for a wrong kind of thing, before anything is computed, and says who wanted what,
+what came, and what to try.
 
 **Threads.** The compiled kernels share their work among `num_threads()` OpenMP threads, by default one for each
-core that the process may use. Work too small to share stays on one thread. The work is split by position and not by
-who comes first, so that one number of threads always gives the same bits. A process made by `fork` inherits none of
-the threads of its parent: there the kernels run on one thread, whatever is asked for. No kernel calls BLAS.
+core that the process may use. Work too small to share stays on one thread. The work is split by position and not
+by who comes first, so that one number of threads always gives the same bits. A process made by `fork` inherits none
+of the threads of its parent: there the kernels run on one thread, whatever is asked for. No kernel calls BLAS.
 """
 
 import os
-from collections.abc import Callable
 from operator import index
 from types import ModuleType, TracebackType
 from typing import Any
@@ -26,13 +25,15 @@ import numpy as np
 from . import _reference
 from ._reference import Array, Indices, Pair, Shape
 
-_conv: ModuleType | None
-_pool: ModuleType | None
-_norm: ModuleType | None
+_COMPILED: dict[str, ModuleType] = {}
 try:
     from . import _conv, _norm, _pool
 except ImportError:  # installed without a compiler
-    _conv = _pool = _norm = None
+    pass
+else:
+    _COMPILED = {"conv": _conv, "pool": _pool, "norm": _norm}
+
+_REFERENCE: dict[str, ModuleType] = dict.fromkeys(("conv", "pool", "norm"), _reference)
 
 __all__ = [
     "avg_pool2d",
@@ -54,19 +55,19 @@ __all__ = [
     "use_kernels",
 ]
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Which backend
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 def compiled() -> bool:
     """Whether the compiled kernels are there."""
-    return _conv is not None
+    return bool(_COMPILED)
 
 
 def openmp() -> bool:
     """Whether the compiled kernels were built with OpenMP; without it they run on one thread."""
-    return _conv is not None and bool(_conv.OPENMP)
+    return compiled() and bool(_COMPILED["conv"].OPENMP)
 
 
 def backend() -> str:
@@ -75,26 +76,25 @@ def backend() -> str:
 
 
 class use_kernels:
-    """Choose what computes from here on: "cython", "numpy", or "auto" for the compiled kernels where there are any.
+    """Choose what computes from here on: "cython", "numpy", or "auto", the compiled kernels where there are any.
 
-    A plain call is enough; in a `with` statement the former choice returns at the end of the block. The choice is
-    one for the whole process. At import it is the environment variable MINIGRAD_KERNELS, "auto" if there is none.
+    A plain call is enough; in a `with` statement the former choice returns at the end of the block. There is one
+    choice for the whole process. At import it is that of the environment variable MINIGRAD_KERNELS, else "auto".
     """
 
     def __init__(self, name: str) -> None:
         global _backend, _conv_backend, _pool_backend, _norm_backend
         if name not in ("auto", "cython", "numpy"):
             raise ValueError(f"use_kernels: expected 'auto', 'cython' or 'numpy', got {name!r}")
-        if name == "cython" and _conv is None:
+        if name == "cython" and not compiled():
             raise ValueError(
                 "use_kernels: 'cython' needs the compiled kernels, and this installation has none: "
-                "install a C compiler and Cython, and reinstall with MINIGRAD_REQUIRE_KERNELS=1 to see what fails"
+                "install a C compiler, and reinstall with MINIGRAD_REQUIRE_KERNELS=1 to see what fails"
             )
         self._former = _backend
-        if name == "numpy" or _conv is None or _pool is None or _norm is None:
-            _backend, _conv_backend, _pool_backend, _norm_backend = "numpy", _reference, _reference, _reference
-        else:
-            _backend, _conv_backend, _pool_backend, _norm_backend = "cython", _conv, _pool, _norm
+        _backend = "cython" if name != "numpy" and compiled() else "numpy"
+        modules = _COMPILED if _backend == "cython" else _REFERENCE
+        _conv_backend, _pool_backend, _norm_backend = modules["conv"], modules["pool"], modules["norm"]
 
     def __enter__(self) -> None:
         pass
@@ -105,15 +105,15 @@ class use_kernels:
         use_kernels(self._former)
 
 
-_backend = "numpy"
-_conv_backend: ModuleType = _reference
-_pool_backend: ModuleType = _reference
-_norm_backend: ModuleType = _reference
+_backend = "auto"
+_conv_backend: ModuleType
+_pool_backend: ModuleType
+_norm_backend: ModuleType
 use_kernels(os.environ.get("MINIGRAD_KERNELS", "auto"))
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # How many threads
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 _num_threads = 1
 _forked = False
@@ -122,16 +122,16 @@ _forked = False
 def set_num_threads(n: int) -> None:
     """Let the compiled kernels use `n` threads, at least 1 and at most 1024.
 
-    At import: the environment variable MINIGRAD_NUM_THREADS, or else one for each core that the process may use.
+    At import it is that of the environment variable MINIGRAD_NUM_THREADS, else one for each core that the process
+    may use.
     """
     global _num_threads
     count = index(n)
     if not 1 <= count <= 1024:
         raise ValueError(f"set_num_threads: expected 1 to 1024 threads, got {n}")
     _num_threads = 1 if _forked or not openmp() else count
-    for module in (_conv, _pool, _norm):
-        if module is not None:
-            module.set_num_threads(_num_threads)
+    for module in _COMPILED.values():
+        module.set_num_threads(_num_threads)
 
 
 def num_threads() -> int:
@@ -161,9 +161,9 @@ set_num_threads(_default_num_threads())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Checks of arguments. They run in every call, also of the smallest net, hence their plain style.
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _UINT8, _INT32 = np.dtype(np.uint8), np.dtype(np.int32)
@@ -177,9 +177,7 @@ def _array(who: str, name: str, a: Any, ndim: int, like: Array | None = None) ->
         raise TypeError(f"{who}: {name} must be a NumPy array, got {type(a).__name__}: use numpy.asarray")
     dtype = a.dtype
     if dtype is not _FLOAT32 and dtype is not _FLOAT64 and dtype not in (_FLOAT32, _FLOAT64):
-        raise TypeError(
-            f"{who}: {name} must be float32 or float64, got {dtype}: use {name}.astype(numpy.float32)"
-        )
+        raise TypeError(f"{who}: {name} must be float32 or float64, got {dtype}: use {name}.astype(numpy.float32)")
     if like is not None and dtype is not like.dtype and dtype != like.dtype:
         raise TypeError(
             f"{who}: all arrays must have one dtype, got {name} in {dtype} with {like.dtype}: "
@@ -212,7 +210,7 @@ def _vector(who: str, name: str, a: Any, length: int, like: Array) -> Array:
 def _pair(who: str, name: str, value: Any, least: int) -> Pair:
     """`value` as two ints, each at least `least`."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{who}: {name} must be a pair of integers, got {value!r}: use ({value!r}, {value!r})")
+        raise TypeError(f"{who}: {name} must be a pair of integers, got {value!r}: pass two")
     try:
         a, b = index(value[0]), index(value[1])
     except TypeError:
@@ -240,7 +238,7 @@ def _out_size(who: str, size: int, kernel: int, stride: int, padding: int, dilat
     if room < 0:
         raise ValueError(
             f"{who}: the kernel must fit into the padded input, got kernel {kernel} with dilation {dilation}, "
-            f"which spans {dilation * (kernel - 1) + 1}, on size {size} with padding {padding}: "
+            f"that is {dilation * (kernel - 1) + 1} pixels, on {size} pixels with padding {padding}: "
             "use a smaller kernel, or more padding"
         )
     return room // stride + 1
@@ -284,7 +282,7 @@ def _convolution(
 def _pooling(
     who: str, x_shape: Shape, kernel: Any, stride: Any, padding: Any, half: bool
 ) -> tuple[Pair, Pair, Pair, Shape]:
-    """The checked pairs of a pool, and the shape of its output; `half`: the padding is at most half the kernel."""
+    """The checked pairs of a pool, and the shape of its output; `half`: padding is at most half of the kernel."""
     kernel = _pair(who, "kernel", kernel, 1)
     stride = _pair(who, "stride", stride, 1)
     padding = _pair(who, "padding", padding, 0)
@@ -307,16 +305,16 @@ def _gradient_of(who: str, g: Array, shape: Shape) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Convolution
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """The correlation of images with filters, no flip: (N, C, H, W), (O, C, kh, kw) -> (N, O, P, Q).
 
-    y[n,o,p,q] = bias[o] + sum over c, i, j of weight[o,c,i,j] x[n, c, p stride + i dilation - padding, likewise].
-    `bias` (O,) or None.
+    y[n,o,p,q] = bias[o] + sum over c, i, j of weight[o,c,i,j] x[n,c,h,w], with h = p stride + i dilation - padding
+    and w likewise. `bias` (O,) or None.
     """
     who = "conv2d"
     x = _array(who, "x", x, 4)
@@ -328,9 +326,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, padding: P
     return y
 
 
-def conv2d_input(
-    g: Array, weight: Array, x_shape: Shape, stride: Pair, padding: Pair, dilation: Pair
-) -> Array:
+def conv2d_input(g: Array, weight: Array, x_shape: Shape, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """The gradient with respect to x, of the shape `x_shape`, from g (N, O, P, Q), that of the output."""
     who = "conv2d_input"
     g = _array(who, "g", g, 4)
@@ -342,9 +338,7 @@ def conv2d_input(
     return gx
 
 
-def conv2d_weight(
-    g: Array, x: Array, weight_shape: Shape, stride: Pair, padding: Pair, dilation: Pair
-) -> Array:
+def conv2d_weight(g: Array, x: Array, weight_shape: Shape, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """The gradient with respect to the filters, of the shape `weight_shape`, from g (N, O, P, Q)."""
     who = "conv2d_weight"
     g = _array(who, "g", g, 4)
@@ -362,9 +356,9 @@ def conv2d_bias(g: Array) -> Array:
     return gb
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Pooling
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Array, Indices]:
@@ -380,10 +374,8 @@ def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Arr
     return y
 
 
-def max_pool2d_input(
-    g: Array, winners: Indices, x_shape: Shape, kernel: Pair, stride: Pair, padding: Pair
-) -> Array:
-    """The gradient with respect to x: each g (N, C, P, Q) goes to the winner of its window, and there they add."""
+def max_pool2d_input(g: Array, winners: Indices, x_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+    """The gradient with respect to x: each g (N, C, P, Q) is added to the winner of its window."""
     who = "max_pool2d_input"
     g = _array(who, "g", g, 4)
     x_shape = _image_shape(who, "x_shape", x_shape)
@@ -432,9 +424,9 @@ def avg_pool2d_input(g: Array, x_shape: Shape, kernel: Pair, stride: Pair, paddi
     return gx
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Batch normalization
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _normal(who: str, name: str, x: Any, like: Array | None = None) -> Array:
@@ -459,10 +451,8 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     return y
 
 
-def batch_norm_input(
-    g: Array, x: Array, weight: Array, mean: Array, inv_std: Array
-) -> tuple[Array, Array, Array]:
-    """The gradients with respect to x, weight and bias, from g, that of the output, and what batch_norm returned."""
+def batch_norm_input(g: Array, x: Array, weight: Array, mean: Array, inv_std: Array) -> tuple[Array, Array, Array]:
+    """The gradients with respect to x, weight and bias, from g, that of the output, and what batch_norm gave."""
     who = "batch_norm_input"
     x = _normal(who, "x", x)
     g = _normal(who, "g", g, x)

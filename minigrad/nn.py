@@ -369,14 +369,15 @@ class Weighted(Module):
         dtype: Any,
     ):
         who = type(self).__name__
-        self.init = _initializer(who, init)
+        self.init = init
         self.weight = Parameter(np.empty(shape, dtype), "weight")
         self.bias = Parameter(np.empty(shape[0], dtype), "bias") if bias else None
         self.initialize(_generator(who, rng, seed))
 
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the weight anew."""
-        self.weight.data[...] = self.init(rng, self.weight.shape)
+        draw = _initializer(type(self).__name__, self.init)
+        self.weight.data[...] = draw(rng, self.weight.shape)
         if self.bias is not None:
             self.bias.data[...] = 0
 

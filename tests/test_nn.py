@@ -1,5 +1,8 @@
 """Layers against hand-computed numbers, closed forms and, where it is installed, PyTorch."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -117,6 +120,15 @@ def test_save_and_load_give_the_same_bits(tmp_path):
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(other.state_dict()[name], array)
     assert "1.running_var" in model.state_dict()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_share_nothing_and_compute_the_same(copied):
+    model, x = small(), rng().normal(size=(3, 1, 4, 4))
+    other = copied(model)
+    np.testing.assert_array_equal(other(x).data, model(x).data)  # the masks too
+    other[0].weight.data[...] = 0
+    assert model[0].weight.data.all()
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):

@@ -102,6 +102,15 @@ def test_each_epoch_has_a_new_order_and_the_same_seed_the_same_bits():
     assert not same(runs[0][0], runs[2][0])
 
 
+def test_a_model_in_eval_mode_is_trained_like_any_other():
+    runs = []
+    for prepare in (nn.Module.train, nn.Module.eval):
+        model, data = prepare(perceptron()), blobs(50)
+        fit(model, CrossEntropy(), SGD(model.parameters(), 0.1), data, data, epochs=2)
+        runs.append(model.state_dict())
+    assert same(*runs)
+
+
 # When it ends -----------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,9 @@
+"""The compiled batch normalization: see kernels/norm.pyx. Arrays must be C-contiguous, of one floating dtype."""
+
+from ._reference import Array
+
+OPENMP: bool
+
+def set_num_threads(n: int) -> None: ...
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]: ...
+def batch_norm_input(g: Array, x: Array, weight: Array, mean: Array, inv_std: Array) -> tuple[Array, Array, Array]: ...
