@@ -110,10 +110,13 @@ cdef void normalize_vectors(Py_ssize_t n, Py_ssize_t channels, const floating *x
 
 def batch_norm(x, const floating[::1] weight not None, const floating[::1] bias not None, double eps):
     """y like x, mean (C,) and inv_std (C,)."""
-    cdef Py_ssize_t n = x.shape[0], channels = x.shape[1], pixels
+    x = np.asarray(x)
+    if x.ndim < 2:
+        raise ValueError(f"batch_norm: x must be (N, C, any), got {x.shape}")
     cdef const floating[::1] values = x.reshape(-1)
-    if values.shape[0] < 1 or weight.shape[0] != channels or bias.shape[0] != channels:
-        raise ValueError(f"batch_norm: x {x.shape} does not go with {weight.shape[0]} weights, {bias.shape[0]} biases")
+    cdef Py_ssize_t n = len(x), channels = weight.shape[0], pixels
+    if values.shape[0] < 1 or x.shape[:2] != (n, channels) or bias.shape[0] != channels:
+        raise ValueError(f"batch_norm: x {x.shape}, {weight.shape[0]} weights and {bias.shape[0]} biases do not match")
     pixels = values.shape[0] // (n * channels)
     dtype = np.float32 if floating is float else np.float64
     y, mean, inv_std = np.empty(x.shape, dtype), np.empty(channels, dtype), np.empty(channels, dtype)
@@ -188,11 +191,14 @@ cdef void backward_vectors(Py_ssize_t n, Py_ssize_t channels, const floating *g,
 def batch_norm_input(g, x, const floating[::1] weight not None, const floating[::1] mean not None,
                      const floating[::1] inv_std not None):
     """gx like x, gweight (C,) and gbias (C,)."""
-    cdef Py_ssize_t n = x.shape[0], channels = x.shape[1], pixels
+    g, x = np.asarray(g), np.asarray(x)
+    if x.ndim < 2 or g.shape != x.shape:
+        raise ValueError(f"batch_norm: x must be (N, C, any) and g too, got {x.shape} and {g.shape}")
     cdef const floating[::1] gs = g.reshape(-1), xs = x.reshape(-1)
-    if (xs.shape[0] < 1 or gs.shape[0] != xs.shape[0] or weight.shape[0] != channels or mean.shape[0] != channels
+    cdef Py_ssize_t n = len(x), channels = weight.shape[0], pixels
+    if (xs.shape[0] < 1 or x.shape[:2] != (n, channels) or mean.shape[0] != channels
             or inv_std.shape[0] != channels):
-        raise ValueError(f"batch_norm: x {x.shape}, its gradient {g.shape} and {weight.shape[0]} weights do not match")
+        raise ValueError(f"batch_norm: x {x.shape} does not go with {weight.shape[0]} weights")
     pixels = xs.shape[0] // (n * channels)
     dtype = np.float32 if floating is float else np.float64
     gx, gweight, gbias = np.empty(x.shape, dtype), np.empty(channels, dtype), np.empty(channels, dtype)

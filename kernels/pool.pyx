@@ -241,11 +241,12 @@ def max_pool2d_input(const floating[:, :, :, ::1] g not None, const number[:, :,
                      x_shape, kernel, stride, padding):
     """gx, of the shape x_shape. A winner that is no tap of the kernel gives nothing to anybody."""
     cdef Window v = window(x_shape, kernel, stride, padding, True)
-    expected = x_shape[0], x_shape[1], v.p, v.q
+    n, c = x_shape[:2]
+    expected = n, c, v.p, v.q
     check_output((g.shape[0], g.shape[1], g.shape[2], g.shape[3]), expected)
     check_output((winners.shape[0], winners.shape[1], winners.shape[2], winners.shape[3]), expected)
     dtype = np.float32 if floating is float else np.float64
-    gx = np.empty((x_shape[0], x_shape[1], v.h, v.w), dtype)
+    gx = np.empty((n, c, v.h, v.w), dtype)
     i, j = np.ogrid[:v.kh, :v.kw]
     cdef Py_ssize_t[::1] offset = (i * v.width + j).ravel().astype(np.intp, copy=False)
     cdef int crew_size = crew(threads, 8.0 * v.planes * v.p * v.q, v.planes), t
@@ -332,9 +333,10 @@ cdef void share_planes(const Window *v, const floating *g, floating *gx, floatin
 def avg_pool2d_input(const floating[:, :, :, ::1] g not None, x_shape, kernel, stride, padding):
     """gx, of the shape x_shape."""
     cdef Window v = window(x_shape, kernel, stride, padding, False)
-    check_output((g.shape[0], g.shape[1], g.shape[2], g.shape[3]), (x_shape[0], x_shape[1], v.p, v.q))
+    n, c = x_shape[:2]
+    check_output((g.shape[0], g.shape[1], g.shape[2], g.shape[3]), (n, c, v.p, v.q))
     dtype = np.float32 if floating is float else np.float64
-    gx = np.empty((x_shape[0], x_shape[1], v.h, v.w), dtype)
+    gx = np.empty((n, c, v.h, v.w), dtype)
     cdef int crew_size = crew(threads, 1.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
     cdef floating[:, ::1] columns = np.empty((crew_size, v.width + 16), dtype)
     cdef floating[:, :, :, ::1] out = gx

@@ -1,4 +1,4 @@
-"""The command line: ``minigrad train``, ``minigrad verify`` and ``minigrad info``.
+"""The command line: ``minigrad train``, ``minigrad verify``, ``minigrad table`` and ``minigrad info``.
 
 Results go to standard output, progress and complaints to standard error. The exit status is 0, or 1 where a
 verification failed, 2 for wrong arguments, 130 after Ctrl-C.
@@ -16,10 +16,13 @@ from typing import Any
 
 __all__ = ["main"]
 
+TABLES = ("operations",)
+
 EXAMPLES = {
     "": """examples:
   minigrad train              train a convolutional network on the embedded digits
   minigrad verify             prove every gradient in the engine
+  minigrad table operations   every operation with its formula and its source
   minigrad info               what computes, and on how many threads
   minigrad COMMAND --help     what a command does, with examples""",
     "train": """examples:
@@ -35,6 +38,9 @@ training needs to go on: fit(..., resume=True)) and learning_curves.png""",
   minigrad verify softmax conv2d       these operations
   minigrad verify --quiet              one line; the exit status is 1 on a failure
   minigrad verify --json > audit.json""",
+    "table": """examples:
+  minigrad table operations
+  minigrad table operations --format markdown > operations.md""",
     "info": """examples:
   minigrad info
   minigrad info --json""",
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return {"train": train, "verify": verify, "info": info}[options.command](options)
+        return {"train": train, "verify": verify, "table": table, "info": info}[options.command](options)
     except KeyboardInterrupt:
         print("minigrad: interrupted", file=sys.stderr)
         return 130
@@ -77,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     text = "Audit operations: formula, value, Jacobian and product must be one function."
     command = commands.add_parser("verify", help=text, parents=[shared], **described("verify", text))
     command.add_argument("operations", nargs="*", metavar="OPERATION", help="such as softmax (default all)")
+
+    text = "Print a table that is computed from the engine."
+    command = commands.add_parser("table", help=text, **described("table", text))
+    command.add_argument("table", choices=TABLES, help="which")
+    command.add_argument("--format", choices=("text", "markdown", "latex", "html"), default="text")
 
     text = "Show versions, kernels and threads."
     commands.add_parser("info", help=text, parents=[shared], **described("info", text))
@@ -165,6 +176,14 @@ def verify(options: argparse.Namespace) -> int:
     else:
         print(report)
     return 0 if report.passed else 1
+
+
+def table(options: argparse.Namespace) -> int:
+    """Print a table of `minigrad.tables`."""
+    from . import tables
+
+    print(getattr(tables, options.table.replace("-", "_"))().render(options.format))
+    return 0
 
 
 def info(options: argparse.Namespace) -> int:

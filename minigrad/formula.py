@@ -103,6 +103,8 @@ def _maximum() -> Any:
             return f"(1 if {found} == ({', '.join(map(printer._print, position))},) else 0)"
 
     class maximum(sp.Function):  # type: ignore[misc]
+        is_real = True
+
         def _eval_derivative(self, entry: Any) -> Any:
             expression, where, ranges = self.args
             fresh = [(sp.Dummy(str(letter), integer=True), size) for letter, size in ranges]

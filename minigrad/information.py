@@ -362,16 +362,15 @@ class HuffmanBlockCode:
                 f"{who}: the stream says {n} bits, {-(-n // self.m)} blocks of {self.m}, and holds {len(symbols)}: it "
                 f"is cut off or goes on too long, or was made by another code"
             )
-        source = (symbols[:, None] // self._places & 1).astype(np.uint8).ravel()
-        if source[n:].any():
+        source, filling = np.split((symbols[:, None] // self._places & 1).astype(np.uint8).ravel(), [n])
+        if filling.any():
             raise ValueError(f"{who}: the last block is not filled up with zeros: the stream is of another code")
-        return source[:n]
+        return source
 
     @property
     def _places(self) -> np.ndarray:
         """The values of the bits of a block: 2^(m - 1), ..., 1."""
-        places: np.ndarray = 2 ** np.arange(self.m)[::-1]
-        return places
+        return np.asarray(1 << np.arange(self.m)[::-1])
 
     def __repr__(self) -> str:
         return f"HuffmanBlockCode(q={self.q:g}, m={self.m}, rate={self.rate:.6g} bits a bit)"

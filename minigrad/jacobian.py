@@ -26,14 +26,14 @@ def split(operation: Operation, *arrays: Any) -> Iterator[tuple[Any, ...]]:
     """The inputs of each sample in turn, as ``operation.jacobian`` takes them: shared inputs come whole."""
     variables = operation.parsed.of(len(arrays))
     tables = [_by_sample(operation, variable, array) for variable, array in zip(variables, arrays, strict=True)]
-    counts = {len(table) for variable, table in zip(variables, tables, strict=True) if variable.samples}
+    sampled = [bool(variable.samples) and array is not None for variable, array in zip(variables, arrays, strict=True)]
+    counts = {len(table) for table, own in zip(tables, sampled, strict=True) if own}
     if len(counts) > 1:
         shapes = " and ".join(str(np.shape(array)) for array in arrays)
         operation.refuse(f"inputs of shapes {shapes} have different numbers of samples", "give one row a sample")
     for n in range(counts.pop() if counts else 1):
         yield tuple(
-            table[n] if variable.samples else array
-            for variable, table, array in zip(variables, tables, arrays, strict=True)
+            table[n] if own else array for own, table, array in zip(sampled, tables, arrays, strict=True)
         )
 
 

@@ -188,7 +188,8 @@ def _array(who: str, name: str, a: Any, ndim: int, like: Array | None = None) ->
             f"{who}: {name} must have {ndim} axes, {_AXES[ndim]}, got {a.ndim} (shape {a.shape}): "
             f"reshape it{', with N = 1 for a single image' if a.ndim == ndim - 1 == 3 else ''}"
         )
-    return _laid_out(who, name, a)
+    laid_out: Array = _laid_out(who, name, a)
+    return laid_out
 
 
 def _laid_out(who: str, name: str, a: Any) -> Any:

@@ -55,7 +55,9 @@ class Table:
 
     def _markdown(self) -> str:
         def cell(value: Cell) -> str:
-            return f"${value.latex}$" if isinstance(value, Math) else value.replace("|", r"\|")
+            if isinstance(value, Math):
+                return f"${value.latex}$".replace("|", r"\vert ")  # a bar would end the cell
+            return value.replace("|", r"\|")
 
         lines = [self.header, ("---",) * len(self.header), *(tuple(map(cell, row)) for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)

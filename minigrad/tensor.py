@@ -483,10 +483,10 @@ def function(cls: type[Operation]) -> Callable[..., Tensor]:
         )
         for variable in cls.parsed.inputs
     ]
-    signature = inspect.Signature([*inputs, *hyper.values()])
+    call: Any = getattr(cls, "call", None)
+    signature = inspect.Signature([*inputs, *hyper.values()]) if call is None else inspect.signature(call)
     count = len(inputs)
     plain = cls() if all(p.default is not inspect.Parameter.empty for p in hyper.values()) else None
-    call: Any = getattr(cls, "call", None)
 
     def run(*arguments: Any, **keywords: Any) -> Any:
         if plain is not None and not keywords and len(arguments) == count:
@@ -498,7 +498,7 @@ def function(cls: type[Operation]) -> Callable[..., Tensor]:
 
     named: Any = run if call is None else lambda *arguments, **keywords: call(*arguments, **keywords)
     named.__name__ = named.__qualname__ = cls.name
-    named.__signature__ = signature if call is None else inspect.signature(call)
+    named.__signature__ = signature
     named.__doc__ = f"{inspect.getdoc(cls)}\n\n{cls.signature}. {cls.source}."
     result: Callable[..., Tensor] = named
     return result

@@ -26,7 +26,7 @@ def test_help_has_examples_and_is_light():
     assert "'sympy'" not in shown
 
 
-@pytest.mark.parametrize("command", ["train", "verify", "info"])
+@pytest.mark.parametrize("command", ["train", "verify", "table", "info"])
 def test_each_command_has_help_with_examples(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -123,3 +123,11 @@ def test_info(capsys):
 def test_python_m_minigrad_is_the_same():
     shown = subprocess.run([sys.executable, "-m", "minigrad", "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout.startswith("minigrad ")
+
+
+def test_table_prints_each_form(capsys):
+    assert cli.main(["table", "operations"]) == 0
+    assert "p[i] = exp(z[i])" in capsys.readouterr().out
+    assert cli.main(["table", "operations", "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    assert all(line.count("|") == 5 for line in out.strip().splitlines())

@@ -219,7 +219,7 @@ def test_nan_and_infinite_scores():
     x = np.array([[0.5, np.nan, -1.0], [2.0, 3.0, -np.inf]])
     pairs = [
         (mg.relu, torch.relu), (mg.leaky_relu, F.leaky_relu), (mg.sigmoid, torch.sigmoid), (mg.tanh, torch.tanh),
-        (lambda x: mg.max(x, axis=1), lambda x: torch.amax(x, 1)), (lambda x: mg.clip(x, 0, 1), lambda x: x.clamp(0, 1)),
+        (lambda x: mg.max(x, 1), lambda x: torch.amax(x, 1)), (lambda x: mg.clip(x, 0, 1), lambda x: x.clamp(0, 1)),
         (lambda x: mg.max_pool2d(x.reshape(1, 1, 2, 3), 2, 1), lambda x: F.max_pool2d(x.reshape(1, 1, 2, 3), 2, 1)),
         (lambda x: mg.softmax(x[1]), lambda x: torch.softmax(x[1], 0)),
         (lambda x: mg.log_softmax(x[1]), lambda x: torch.log_softmax(x[1], 0)),
@@ -382,8 +382,9 @@ LARGE = [
 def test_large_conv2d(large, form):
     """Sizes beyond those at which a compiled kernel changes its way: vectors, tiles, blocks and their remainders."""
     shape, (filters, *kernel), stride = large
+    x, weight, bias = normal(size=shape), normal(size=(filters, shape[1], *kernel)), normal(size=filters)
     agree(form, lambda x, w, b: mg.conv2d(x, w, b, stride, 1), lambda x, w, b: F.conv2d(x, w, b, stride, 1),
-          normal(size=shape), normal(size=(filters, shape[1], *kernel)), normal(size=filters), tolerance=256)  # fmt: skip
+          x, weight, bias, tolerance=256)  # fmt: skip
 
 
 @pytest.mark.parametrize("geometry", list(geometries(40, dilate=False)), ids=str)
@@ -417,11 +418,12 @@ mask = np.array([[True, False, True, True], [False] * 4, [True, False, False, Tr
 KEYS = [
     1, -1, np.int64(2), _, slice(2, None), slice(None, None, 2), slice(None, None, -1), slice(-1, 0, -2), slice(5, 9),
     None, Ellipsis, (), (1, 2), (1, -2, 3), (_, 1), (_, _, slice(None, None, 3)), (Ellipsis, 1), (None, 1, Ellipsis),
-    (Ellipsis, None), (1, None, slice(1, 3)), (0, Ellipsis, 0), [2, 0, 2], np.array([2, 0, 2, 2]),
-    np.array([[0, 2], [2, -1]]), (np.array([0, 2, 0]), np.array([1, 3, 1])), (np.array([[0], [2]]), np.array([1, 1, 3])), (_, np.array([1, 1])),
-    (np.array([0, 2, 0]), _, np.array([1, 4, 1])), (1, _, np.array([4, 4])), (Ellipsis, np.array([0, 0])), mask,
-    (mask, slice(1, 3)), (_, mask[0]), (mask, 2), (_, np.array([True] * 3 + [False]), 1), np.array(True), [],
-    (slice(None, None, -2), np.array([3, 0]), None), np.zeros((3, 4, 5), dtype=bool),
+    (Ellipsis, None), (1, None, slice(1, 3)), (0, Ellipsis, 0), [2, 0, 2], np.array([2, 0, 2, 2]), [],
+    np.array([[0, 2], [2, -1]]), (np.array([0, 2, 0]), np.array([1, 3, 1])), (_, np.array([1, 1])),
+    (np.array([[0], [2]]), np.array([1, 1, 3])), (np.array([0, 2, 0]), _, np.array([1, 4, 1])),
+    (1, _, np.array([4, 4])), (Ellipsis, np.array([0, 0])), (slice(None, None, -2), np.array([3, 0]), None),
+    mask, (mask, slice(1, 3)), (_, mask[0]), (mask, 2), (_, np.array([True] * 3 + [False]), 1), np.array(True),
+    np.zeros((3, 4, 5), dtype=bool),
 ]  # fmt: skip
 
 

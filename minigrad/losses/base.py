@@ -5,13 +5,13 @@ Letters: ``n`` sample, ``k`` class, K classes; ``y`` the label of a sample, ``z`
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..operation import Operation, registry
 
-__all__ = ["Loss", "class_labels"]
+__all__ = ["LogitLoss", "Loss", "class_labels"]
 
 
 class Loss(Operation, abstract=True):
@@ -42,6 +42,55 @@ class Loss(Operation, abstract=True):
         if np.isnan(loss).any() and np.isnan(outputs).any():
             self.refuse("the outputs hold nan", "look for a division by zero or a learning rate that is too large")
         return loss
+
+
+class LogitLoss(Loss, abstract=True):
+    """A loss of logits z (N, K) with one true class a sample; write ``value`` and ``gradient``, row by row.
+
+    Labels are whole numbers from 0, shape (N,). Called on tensors it takes one-hot rows (N, K) as well.
+    """
+
+    signature = "z[N,K], labels[N] -> loss[N]"
+    constants = ("labels",)
+    required = (*Operation.required, "value", "gradient")
+
+    if TYPE_CHECKING:
+
+        def value(self, z: Any, labels: Any, *context: Any) -> Any:
+            """The losses of the whole batch."""
+
+        def gradient(self, z: Any, labels: Any, *context: Any) -> Any:
+            """Their gradients, (N, K), without forming a matrix."""
+
+    def __call__(self, z: Any, labels: Any, *context: Any) -> Any:
+        return super().__call__(z, self.whole_labels(z, labels), *context)
+
+    def whole_labels(self, z: Any, labels: Any) -> Any:
+        """One-hot rows as whole numbers; whole numbers as they are."""
+        labels = np.asarray(labels)
+        if labels.ndim != 2 or labels.size == 0:
+            return labels
+        if labels.shape != np.shape(z) or not ((labels == 0) | (labels == 1)).all() or (labels.sum(axis=1) != 1).any():
+            self.refuse(
+                f"the rows of labels of shape {labels.shape} for logits {np.shape(z)} are not one-hot",
+                "give one whole number a sample, or rows of zeros with a single 1",
+            )
+        return labels.argmax(axis=1)
+
+    def check(self, *arrays: Any) -> None:
+        """Refuse logits that are not (N, K) and labels that are not N classes."""
+        z, labels = arrays[:2]
+        if np.ndim(z) != 2 or np.size(z) == 0:
+            self.refuse(f"expected logits of shape (N, K), got {np.shape(z)}", "give one row of logits a sample")
+        class_labels(self, labels, *np.shape(z))
+
+    def forward(self, z: Any, labels: Any, *context: Any) -> Any:
+        self.check(z, labels, *context)
+        z = np.asarray(z, dtype=np.result_type(z, np.float32))
+        return self.check_finite(self.value(z, np.asarray(labels), *context), z)
+
+    def vjp(self, g: Any, z: Any, labels: Any, *context_and_loss: Any) -> Any:
+        return np.reshape(g, (-1, 1)) * self.gradient(z, np.asarray(labels), *context_and_loss[:-1])
 
 
 def class_labels(loss: Operation, labels: Any, samples: int, classes: int) -> Any:

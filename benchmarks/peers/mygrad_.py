@@ -1,0 +1,97 @@
+"""MyGrad, with its guarding of memory turned off, which is its fastest setting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mygrad
+import numpy as np
+from mygrad.nnet.activations import relu
+from mygrad.nnet.layers import batchnorm, conv_nd, max_pool
+from mygrad.nnet.losses import softmax_crossentropy
+
+from .. import cases
+from . import Peer as Base
+from . import Runner, network
+
+
+def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Any:
+    y = conv_nd(x, weight, stride=1, padding=padding)
+    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    y = mygrad.matmul(x, weight.T)
+    return y if bias is None else y + bias
+
+
+def binary_cross_entropy(z: Any, target: Any) -> Any:
+    return mygrad.sum(mygrad.maximum(z, 0) - z * target + mygrad.log1p(mygrad.exp(-mygrad.abs(z)))) / len(target)
+
+
+class Peer(Base):
+    version = f"MyGrad {mygrad.__version__}"
+    functions = {  # noqa: RUF012  # read only
+        "conv2d": conv2d,
+        "max_pool2d": lambda x, kernel_size, stride: max_pool(x, (kernel_size, kernel_size), stride),
+        "batch_norm": lambda x, weight, bias: batchnorm(x, gamma=weight, beta=bias, eps=1e-5),
+        "cross_entropy": softmax_crossentropy,
+        "binary_cross_entropy": binary_cross_entropy,
+        "linear": linear,
+        "relu": relu,
+        "tanh": mygrad.tanh,
+        "flatten": lambda x: x.reshape(len(x), -1),
+        "multiply_add": lambda x, w, b: x * w + b,
+        "matmul": mygrad.matmul,
+    }
+
+    def __init__(self, threads: int):
+        mygrad.turn_memory_guarding_off()
+
+    def inputs(self, case: cases.Kernel) -> list[Any]:
+        """Tensors, and labels as they are."""
+        wanted = case.wanted
+        return [
+            mygrad.tensor(array, constant=k not in wanted) if array.dtype.kind == "f" else array
+            for k, array in enumerate(case.arrays())
+        ]
+
+    def cotangent(self, case: cases.Kernel, y: Any) -> Any:
+        return case.cotangent(y.shape) if y.ndim else None
+
+    def forward(self, f: Any, case: cases.Kernel) -> Runner:
+        inputs = self.inputs(case)
+        return lambda: f(*inputs), lambda y: [y.data]
+
+    def both(self, f: Any, case: cases.Kernel) -> Runner:
+        inputs = self.inputs(case)
+        g = self.cotangent(case, f(*inputs))
+
+        def run() -> Any:
+            y = f(*inputs)
+            y.backward(g)
+            return y
+
+        return run, lambda y: [y.data, *(inputs[k].grad for k in case.wanted)]
+
+    def backward(self, f: Any, case: cases.Kernel) -> Runner | None:
+        """MyGrad's graph is gone after one way back: the gradient alone cannot be timed."""
+        return None
+
+    def step(self, case: cases.Step) -> Runner:
+        x, target = case.data()
+        parameters = [mygrad.tensor(array) for array in case.parameters()]
+        velocities = [np.zeros_like(w.data) for w in parameters]
+        loss_function = self.functions[case.loss]
+        inputs = mygrad.tensor(x, constant=True)
+
+        def run() -> Any:
+            loss = loss_function(network(self.functions, case.layers, parameters, inputs), target)
+            loss.backward()
+            for w, v in zip(parameters, velocities, strict=True):
+                v *= cases.MOMENTUM
+                v -= case.rate * w.grad
+                w.data += v
+            return loss
+
+        return run, lambda loss: [loss.data, *(w.grad for w in parameters)]

@@ -1,0 +1,633 @@
+"""The kernels: the reference against naive loops, the compiled kernels against the reference, and their conduct."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minigrad import _reference, kernels
+
+needs_compiled = pytest.mark.skipif(not kernels.compiled(), reason="no compiled kernels")
+BACKENDS = ["numpy", pytest.param("cython", marks=needs_compiled)]
+DTYPES = [np.float64, np.float32]
+UNIT, NONE = (1, 1), (0, 0)
+
+
+def random(shape, dtype=np.float64, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def assert_same(actual, expected, slack=1.0):
+    """Equal up to rounding, relative to the largest entry; NaN and inf in the same places."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    assert actual.flags.c_contiguous
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(actual[~finite], expected[~finite])
+    scale = max(1.0, np.abs(expected[finite]).max(initial=0.0))
+    tolerance = slack * (1e-12 if expected.dtype == np.float64 else 2e-5)
+    assert np.abs(actual[finite] - expected[finite]).max(initial=0.0) <= tolerance * scale
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    """Each test leaves backend and threads as it found them."""
+    name, threads = kernels.backend(), kernels.num_threads()
+    yield
+    kernels.use_kernels(name)
+    kernels.set_num_threads(threads)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    with kernels.use_kernels(request.param):
+        yield request.param
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The reference, against loops that a child could read
+# ------------------------------------------------------------------------------------------------------------
+
+
+def windows(x, kernel, stride, padding, dilation=UNIT):
+    """Every window of the padded images, with its place: (p, q), (N, C, kh, kw)."""
+    padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    p_count, q_count = (kernels.out_size(x.shape[2 + a], kernel[a], stride[a], padding[a], dilation[a]) for a in (0, 1))
+    for p, q in itertools.product(range(p_count), range(q_count)):
+        rows = p * stride[0] + np.arange(kernel[0]) * dilation[0]
+        columns = q * stride[1] + np.arange(kernel[1]) * dilation[1]
+        yield p, q, padded[:, :, rows[:, None], columns]
+
+
+@pytest.mark.parametrize("stride", [UNIT, (2, 3)])
+@pytest.mark.parametrize("padding", [NONE, (1, 2)])
+@pytest.mark.parametrize("dilation", [UNIT, (2, 1)])
+def test_reference_convolution_is_its_definition(stride, padding, dilation):
+    x, weight, bias = random((2, 3, 7, 8)), random((4, 3, 3, 2), seed=1), random(4, seed=2)
+    y = _reference.conv2d(x, weight, bias, stride, padding, dilation)
+    g = random(y.shape, seed=3)
+    gw = np.zeros_like(weight)
+    for p, q, seen in windows(x, (3, 2), stride, padding, dilation):
+        np.testing.assert_allclose(y[:, :, p, q], np.einsum("ncij,ocij->no", seen, weight) + bias, atol=1e-13)
+        gw += np.einsum("no,ncij->ocij", g[:, :, p, q], seen)
+    np.testing.assert_allclose(_reference.conv2d_weight(g, x, weight.shape, stride, padding, dilation), gw, atol=1e-12)
+    gx = _reference.conv2d_input(g, weight, x.shape, stride, padding, dilation)
+    assert gx.shape == x.shape
+    direction = random(x.shape, seed=4)  # the input gradient is the transpose of a linear map
+    forward = _reference.conv2d(direction, weight, None, stride, padding, dilation)
+    np.testing.assert_allclose(np.vdot(gx, direction), np.vdot(g, forward), atol=1e-11)
+
+
+@pytest.mark.parametrize("stride", [UNIT, (2, 3)])
+@pytest.mark.parametrize("padding", [NONE, (1, 1)])
+def test_reference_pools_are_their_definition(stride, padding):
+    x = random((2, 3, 7, 8)) + 10  # above the zeros of the padding
+    y, winners = _reference.max_pool2d(x, (3, 2), stride, padding)
+    mean = _reference.avg_pool2d(x, (3, 2), stride, padding)
+    for p, q, seen in windows(x, (3, 2), stride, padding):
+        np.testing.assert_array_equal(y[:, :, p, q], seen.max(axis=(2, 3)))
+        np.testing.assert_array_equal(winners[:, :, p, q], seen.reshape(2, 3, -1).argmax(axis=2))
+        np.testing.assert_allclose(mean[:, :, p, q], seen.mean(axis=(2, 3)))
+    g, direction = random(y.shape, seed=3), random(x.shape, seed=4)
+    spread = _reference.avg_pool2d_input(g, x.shape, (3, 2), stride, padding)
+    forward = _reference.avg_pool2d(direction, (3, 2), stride, padding)
+    np.testing.assert_allclose(np.vdot(spread, direction), np.vdot(g, forward))
+    moved = _reference.max_pool2d(x + 1e-7 * direction, (3, 2), stride, padding)[0]
+    gx = _reference.max_pool2d_input(g, winners, x.shape, (3, 2), stride, padding)
+    np.testing.assert_allclose(np.vdot(gx, direction), np.vdot(g, moved - y) / 1e-7, rtol=1e-5)
+
+
+def test_reference_batch_norm_is_its_definition():
+    x, weight, bias = random((6, 3, 2, 2)) * 2 + 5, random(3, seed=1), random(3, seed=2)
+    y, mean, inv_std = _reference.batch_norm(x, weight, bias, 1e-5)
+    np.testing.assert_allclose(mean, x.mean(axis=(0, 2, 3)))
+    np.testing.assert_allclose(inv_std, 1 / np.sqrt(x.var(axis=(0, 2, 3)) + 1e-5))
+    np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), bias, atol=1e-12)
+    g = random(x.shape, seed=3)
+    gx, gweight, gbias = _reference.batch_norm_input(g, x, weight, mean, inv_std)
+
+    def loss(x, weight, bias):
+        return np.vdot(g, _reference.batch_norm(x, weight, bias, 1e-5)[0])
+
+    h = 1e-5
+    for direction, gradient, shift in (
+        (random(x.shape, seed=4), gx, lambda d: (x + d, weight, bias)),
+        (random(3, seed=5), gweight, lambda d: (x, weight + d, bias)),
+        (random(3, seed=6), gbias, lambda d: (x, weight, bias + d)),
+    ):
+        slope = (loss(*shift(h * direction)) - loss(*shift(-h * direction))) / (2 * h)
+        np.testing.assert_allclose(np.vdot(gradient, direction), slope, rtol=1e-7, atol=1e-8)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The compiled kernels, against the reference
+# ------------------------------------------------------------------------------------------------------------
+
+# N, C, H, W, O. Together they have: rows of whole vectors and ragged ones, one filter and many, heights of tiles
+# from 1 to 6, both ways to the gradient of the input, sums longer than a block, several images in a block.
+SHAPES = [(3, 4, 9, 8, 5), (2, 1, 12, 31, 7), (1, 16, 10, 12, 6), (5, 3, 8, 16, 17), (2, 1, 5, 5, 1)]
+DEEP = [(2, 40, 6, 8, 9), (2, 3, 6, 7, 330), (1, 18, 8, 8, 64)]
+GEOMETRIES = [
+    case
+    for case in itertools.product(
+        [(1, 1), (3, 3), (2, 3), (5, 4)], [UNIT, (2, 1), (3, 2)], [NONE, (1, 2)], [UNIT, (1, 2)]
+    )
+    if case[0] != (1, 1) or case[3] == UNIT
+]
+
+
+def compare_convolution(shape, kernel, stride, padding, dilation, dtype):
+    n, c, h, w, o = shape
+    x, weight, bias = random((n, c, h, w), dtype), random((o, c, *kernel), dtype, 1), random(o, dtype, 2)
+    how = stride, padding, dilation
+    y = _reference.conv2d(x, weight, bias, *how)
+    g = random(y.shape, dtype, 3)
+    with kernels.use_kernels("cython"):
+        assert_same(kernels.conv2d(x, weight, bias, *how), y)
+        assert_same(kernels.conv2d(x, weight, None, *how), _reference.conv2d(x, weight, None, *how))
+        assert_same(
+            kernels.conv2d_input(g, weight, x.shape, *how),
+            _reference.conv2d_input(g, weight, x.shape, *how),
+        )
+        assert_same(
+            kernels.conv2d_weight(g, x, weight.shape, *how),
+            _reference.conv2d_weight(g, x, weight.shape, *how),
+        )
+        assert_same(kernels.conv2d_bias(g), _reference.conv2d_bias(g))
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_convolution(shape, dtype):
+    for kernel, stride, padding, dilation in GEOMETRIES:
+        if shape[2] + 2 * padding[0] >= kernel[0] and shape[3] + 2 * padding[1] > dilation[1] * (kernel[1] - 1):
+            compare_convolution(shape, kernel, stride, padding, dilation, dtype)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", DEEP)
+@pytest.mark.parametrize("stride", [UNIT, (2, 2)])
+def test_deep_convolution(shape, stride, dtype):
+    compare_convolution(shape, (3, 3), stride, UNIT, UNIT, dtype)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_more_padding_than_the_kernel_reaches(dtype):
+    compare_convolution((2, 16, 5, 6, 4), (3, 3), UNIT, (4, 3), UNIT, dtype)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES + DEEP)
+def test_plain_tiles(shape, dtype):
+    from minigrad import _conv
+
+    choice = _conv.use_plain_tiles(True)
+    try:
+        compare_convolution(shape, (3, 3), UNIT, UNIT, UNIT, dtype)
+        compare_convolution(shape, (2, 1), (2, 1), NONE, UNIT, dtype)
+    finally:
+        _conv.use_plain_tiles(False)
+    assert isinstance(choice, bool)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 2), (2, 3), (5, 5), (9, 8)])
+def test_pools(kernel, dtype):
+    for stride, pad, shape in itertools.product(
+        [UNIT, (2, 2), (1, 3), (3, 2), (50, 50)], [NONE, UNIT, (4, 3)], [(3, 4, 9, 8), (2, 1, 12, 31)]
+    ):
+        padding = min(pad[0], kernel[0] // 2), min(pad[1], kernel[1] // 2)
+        how = kernel, stride, padding
+        x = np.random.default_rng(0).integers(-3, 3, shape).astype(dtype)  # many ties
+        x[0, 0], x[1, 0, 3:6, 3:6], x[1, 0, 0] = -np.inf, np.nan, np.inf
+        y, winners = _reference.max_pool2d(x, *how)
+        g, smooth = random(y.shape, dtype), random(shape, dtype)
+        with kernels.use_kernels("cython"):
+            ours, our_winners = kernels.max_pool2d(x, *how)
+            np.testing.assert_array_equal(ours, y)
+            np.testing.assert_array_equal(our_winners, winners)
+            assert ours.dtype == dtype
+            assert our_winners.dtype == winners.dtype == np.uint8
+            assert_same(
+                kernels.max_pool2d_input(g, winners, shape, *how),
+                _reference.max_pool2d_input(g, winners, shape, *how),
+            )
+            assert_same(kernels.avg_pool2d(smooth, *how), _reference.avg_pool2d(smooth, *how))
+            assert_same(kernels.avg_pool2d_input(g, shape, *how), _reference.avg_pool2d_input(g, shape, *how))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_window_has_wide_winners(backend, dtype):
+    x = random((1, 2, 20, 21), dtype)
+    y, winners = kernels.max_pool2d(x, (17, 16), (1, 2), (1, 1))
+    assert winners.dtype == np.int32
+    assert winners.max() > 255
+    for p, q, seen in windows(x, (17, 16), (1, 2), (1, 1)):
+        np.testing.assert_array_equal(winners[:, :, p, q], seen.reshape(1, 2, -1).argmax(axis=2))
+    gx = kernels.max_pool2d_input(np.ones_like(y), winners, x.shape, (17, 16), (1, 2), (1, 1))
+    assert gx.sum() == y.size
+    assert (x[gx > 0][:, None] == y.ravel()).any(axis=1).all()
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 4), (1, 3), (3, 4, 5, 6), (3, 4, 7), (100, 50), (8, 3, 20, 20), (2, 2, 1)])
+def test_batch_norm(shape, dtype):
+    x, g = random(shape, dtype) + dtype(3), random(shape, dtype, 1)
+    weight, bias = random(shape[1], dtype, 2), random(shape[1], dtype, 3)
+    y, mean, inv_std = _reference.batch_norm(x, weight, bias, 1e-5)
+    with kernels.use_kernels("cython"):
+        for ours, reference in zip(kernels.batch_norm(x, weight, bias, 1e-5), (y, mean, inv_std), strict=True):
+            assert_same(ours, reference, slack=5)
+        for ours, reference in zip(
+            kernels.batch_norm_input(g, x, weight, mean, inv_std),
+            _reference.batch_norm_input(g, x, weight, mean, inv_std),
+            strict=True,
+        ):
+            assert_same(ours, reference, slack=5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_norm_far_from_zero(backend, dtype):
+    """Two passes: mean(x^2) - mean(x)^2 would have nothing left here."""
+    x = (random((64, 2, 3, 3)) + 1e3).astype(dtype)
+    ones = np.ones(2, dtype)
+    _, _, inv_std = kernels.batch_norm(x, ones, ones, 0.0)
+    np.testing.assert_allclose(inv_std, 1 / x.astype(np.float64).std(axis=(0, 2, 3)), rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Ties, NaN and inf
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_ties_and_padding(backend):
+    x = np.array([[[[1.0, 1.0], [1.0, 1.0]]]])
+    _, winners = kernels.max_pool2d(x, (2, 2), (2, 2), NONE)
+    assert winners.item() == 0
+    y, winners = kernels.max_pool2d(np.full((1, 1, 4, 4), -np.inf), (3, 3), (2, 2), UNIT)
+    np.testing.assert_array_equal(y, -np.inf)
+    np.testing.assert_array_equal(winners[0, 0], [[4, 3], [1, 0]])
+    y, _ = kernels.max_pool2d(np.full((1, 1, 4, 4), -5.0), (3, 3), (2, 2), UNIT)
+    np.testing.assert_array_equal(y, -5.0)
+    np.testing.assert_array_equal(kernels.avg_pool2d(np.ones((1, 1, 2, 2)), (2, 2), (2, 2), UNIT), 0.25)
+
+
+def test_nan_wins_and_the_last_of_several(backend):
+    x = np.array([[[[np.inf, np.nan], [np.nan, 3.0]]]])
+    y, winners = kernels.max_pool2d(x, (2, 2), (2, 2), NONE)
+    assert np.isnan(y).all()
+    assert winners.item() == 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_goes_where_it_belongs(backend, bad):
+    weight = np.ones((7, 1, 3, 3))
+    x = np.zeros((1, 1, 11, 13))
+    x[0, 0, 5, 6] = bad
+    touched = ~np.isfinite(kernels.conv2d(x, weight, None, UNIT, NONE, UNIT))
+    assert touched.sum() == 7 * 9
+    assert touched[:, :, 3:6, 4:7].all()
+    g = np.zeros((1, 7, 9, 11))
+    g[0, 0, 4, 5] = bad
+    touched = ~np.isfinite(kernels.conv2d_input(g, weight, x.shape, UNIT, NONE, UNIT))
+    assert touched.sum() == 9
+    gw = kernels.conv2d_weight(g, np.ones_like(x), weight.shape, UNIT, NONE, UNIT)
+    assert not np.isfinite(gw[0]).any()
+    assert np.isfinite(gw[1:]).all()
+    gb = kernels.conv2d_bias(g)
+    assert not np.isfinite(gb[0])
+    assert np.isfinite(gb[1:]).all()
+    ones = np.ones(2)
+    y, mean, inv_std = kernels.batch_norm(np.array([[bad, 1.0], [0.0, 2.0]]), ones, ones, 1e-5)
+    assert not np.isfinite(y[:, 0]).any()
+    assert np.isfinite(y[:, 1]).all()
+    assert not np.isfinite(mean[0])
+    assert np.isfinite(inv_std[1])
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Conduct: any layout of the inputs, none of them changed or shared, threads, fork
+# ------------------------------------------------------------------------------------------------------------
+
+
+def calls(dtype, batch=3):
+    """Every kernel with good arguments: name, arrays, the rest."""
+    x, weight, bias = random((batch, 4, 9, 8), dtype), random((5, 4, 3, 3), dtype, 1), random(5, dtype, 2)
+    conv = (2, 1), (1, 1), (1, 1)
+    g = random((batch, 5, 5, 8), dtype, 3)
+    pool = (3, 2), (2, 2), (1, 1)
+    y, winners = _reference.max_pool2d(x, *pool)
+    gy, scale, shift = random(y.shape, dtype, 4), random(4, dtype, 5), random(4, dtype, 6)
+    _, mean, inv_std = _reference.batch_norm(x, scale, shift, 1e-5)
+    return [
+        ("conv2d", (x, weight, bias), conv),
+        ("conv2d_input", (g, weight), (x.shape, *conv)),
+        ("conv2d_weight", (g, x), (weight.shape, *conv)),
+        ("conv2d_bias", (g,), ()),
+        ("max_pool2d", (x,), pool),
+        ("max_pool2d_input", (gy, winners), (x.shape, *pool)),
+        ("avg_pool2d", (x,), pool),
+        ("avg_pool2d_input", (gy,), (x.shape, *pool)),
+        ("batch_norm", (x, scale, shift), (1e-5,)),
+        ("batch_norm_input", (random(x.shape, dtype, 7), x, scale, mean, inv_std), ()),
+    ]
+
+
+def results(name, arrays, rest):
+    result = getattr(kernels, name)(*arrays, *rest)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def strided(a):
+    """The same values in every second place of a larger array."""
+    return np.repeat(a, 2, axis=-1)[..., ::2]
+
+
+def fortran(a):
+    return np.asfortranarray(a)
+
+
+def unaligned(a):
+    raw = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    raw[...] = a
+    return raw
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", [strided, fortran, unaligned, read_only])
+def test_any_layout_gives_the_same_bits(backend, layout, dtype):
+    for name, arrays, rest in calls(dtype):
+        for a, b in zip(results(name, arrays, rest), results(name, tuple(map(layout, arrays)), rest), strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inputs_are_neither_changed_nor_shared(backend, dtype):
+    for name, arrays, rest in calls(dtype):
+        before = [a.copy() for a in arrays]
+        for result in results(name, arrays, rest):
+            assert result.flags.c_contiguous
+            assert result.flags.writeable
+            assert result.flags.owndata or result.base.base is None
+            assert not any(np.shares_memory(result, a) for a in arrays)
+            result[...] = 1
+        for a, b in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_batch_is_its_images(backend, dtype):
+    """One image alone gives what it gives in a batch, for all that do not sum over the batch."""
+    for name, arrays, rest in calls(dtype):
+        if name not in ("conv2d", "max_pool2d", "avg_pool2d"):
+            continue
+        whole = results(name, arrays, rest)
+        alone = results(name, (arrays[0][1:2].copy(), *arrays[1:]), rest)
+        for a, b in zip(whole, alone, strict=True):
+            np.testing.assert_allclose(a[1:2], b, rtol=1e-5)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_threads_agree_and_repeat_their_bits(dtype):
+    one, many = [], []
+    for threads, found in ((1, one), (2, many), (3, many), (2, many)):
+        kernels.set_num_threads(threads)
+        for case in calls(dtype, batch=4000):
+            found.append(results(*case))
+    count = len(one)
+    for i in range(count):
+        for single, two, three, again in zip(one[i], many[i], many[count + i], many[2 * count + i], strict=True):
+            np.testing.assert_array_equal(two, again)
+            scale = np.abs(single).max()
+            np.testing.assert_allclose(two / scale, single / scale, atol=1e-5)
+            np.testing.assert_allclose(three / scale, single / scale, atol=1e-5)
+
+
+def test_number_of_threads():
+    kernels.set_num_threads(3)
+    assert kernels.num_threads() == (3 if kernels.openmp() else 1)
+    for bad in (0, -1, 5000):
+        with pytest.raises(ValueError, match="set_num_threads"):
+            kernels.set_num_threads(bad)
+    with pytest.raises(TypeError):
+        kernels.set_num_threads(1.5)
+
+
+def run(code, **environment):
+    """What `code` prints in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+FORK = """
+import os, numpy as np
+from minigrad import kernels
+kernels.set_num_threads(2)
+x, w = np.ones((64, 4, 20, 20)), np.ones((8, 4, 3, 3))
+how = (1, 1), (1, 1), (1, 1)
+work = lambda: (kernels.conv2d(x, w, None, *how), kernels.max_pool2d(x, (2, 2), (2, 2), (0, 0))[0],
+                kernels.batch_norm(x, np.ones(4), np.ones(4), 1e-5)[0])
+parent = work()
+child = os.fork()
+if child == 0:
+    kernels.set_num_threads(2)
+    same = all(np.allclose(a, b) for a, b in zip(work(), parent))
+    os._exit(0 if same and kernels.num_threads() == 1 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), kernels.num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_after_a_parallel_region():
+    assert run(FORK) == ["0", "2" if kernels.openmp() else "1"]
+
+
+def test_environment():
+    code = "from minigrad import kernels; print(kernels.backend(), kernels.num_threads())"
+    threads = "3" if kernels.openmp() else "1"
+    assert run(code, MINIGRAD_KERNELS="numpy", MINIGRAD_NUM_THREADS="3") == ["numpy", threads]
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Choosing, and refusing
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_use_kernels():
+    with kernels.use_kernels("numpy"):
+        assert kernels.backend() == "numpy"
+        with kernels.use_kernels("auto"):
+            assert kernels.backend() == ("cython" if kernels.compiled() else "numpy")
+        assert kernels.backend() == "numpy"
+    kernels.use_kernels("numpy")
+    assert kernels.backend() == "numpy"
+    with pytest.raises(ValueError, match="use_kernels: expected 'auto'"):
+        kernels.use_kernels("fortran")
+    if not kernels.compiled():
+        with pytest.raises(ValueError, match="compiled"):
+            kernels.use_kernels("cython")
+
+
+def test_out_size():
+    assert kernels.out_size(28, 5, 1, 0) == 24
+    assert kernels.out_size(7, 3, 2, 1) == 4
+    assert kernels.out_size(7, 3, 1, 0, 3) == 1
+    for bad in ((0, 1, 1, 0), (5, 0, 1, 0), (5, 1, 0, 0), (5, 1, 1, -1), (5, 6, 1, 0), (5, 2, 1, 0, 5)):
+        with pytest.raises(ValueError, match="out_size"):
+            kernels.out_size(*bad)
+
+
+X, W, B = np.ones((2, 3, 6, 7)), np.ones((4, 3, 3, 3)), np.ones(4)
+G = np.ones((2, 4, 4, 5))
+MAX = np.ones((2, 3, 3, 3))
+FIRST = np.zeros((2, 3, 3, 3), np.uint8)
+C3 = np.ones(3)
+
+REFUSED = [
+    ("conv2d", (X, W, B, UNIT, (-1, 0), UNIT), ValueError, "padding must be at least 0"),
+    ("conv2d", (X, W, B, (0, 1), NONE, UNIT), ValueError, "stride must be at least 1"),
+    ("conv2d", (X, W, B, UNIT, NONE, (1, -2)), ValueError, "dilation must be at least 1"),
+    ("conv2d", (X, W, B, 1, NONE, UNIT), TypeError, "stride must be a pair of integers, got 1"),
+    ("conv2d", (X, W, B, (1.0, 1), NONE, UNIT), TypeError, "stride must be a pair of integers"),
+    ("conv2d", (X, W, B, (2**70, 1), NONE, UNIT), ValueError, "less than 2\\^31"),
+    ("conv2d", (X, W, B, UNIT, NONE, (3, 1)), ValueError, "kernel must fit into the padded input"),
+    ("conv2d", (X[:0], W, B, UNIT, NONE, UNIT), ValueError, "x is empty"),
+    ("conv2d", (X, W[:, :, :0], B, UNIT, NONE, UNIT), ValueError, "weight is empty"),
+    ("conv2d", (X[0], W, B, UNIT, NONE, UNIT), ValueError, "x must have 4 axes.*N = 1 for a single image"),
+    ("conv2d", (X, W[0, 0], B, UNIT, NONE, UNIT), ValueError, "weight must have 4 axes"),
+    ("conv2d", (X.astype(int), W, B, UNIT, NONE, UNIT), TypeError, "x must be float32 or float64, got int64"),
+    ("conv2d", (X.astype(">f8"), W, B, UNIT, NONE, UNIT), TypeError, "x must be float32 or float64"),
+    ("conv2d", (X, W.astype("f"), B, UNIT, NONE, UNIT), TypeError, "one dtype, got weight in float32"),
+    ("conv2d", (X, W, B.astype("f"), UNIT, NONE, UNIT), TypeError, "one dtype, got bias"),
+    ("conv2d", (X.tolist(), W, B, UNIT, NONE, UNIT), TypeError, "NumPy array, got list"),
+    ("conv2d", (X, W, B[:3], UNIT, NONE, UNIT), ValueError, "one entry for each of 4 channels, got 3"),
+    (
+        "conv2d",
+        (np.ones((32, 28, 28, 3)), np.ones((8, 3, 5, 5)), None, UNIT, NONE, UNIT),
+        ValueError,
+        r"conv2d: weight has 3 input channels, x has 28 \(shapes \(8, 3, 5, 5\) and \(32, 28, 28, 3\)\): "
+        r"channels come second; use x.transpose\(0, 3, 1, 2\)",
+    ),
+    ("conv2d", (X, np.ones((4, 2, 3, 3)), B, UNIT, NONE, UNIT), ValueError, "weight has 2 input channels"),
+    ("conv2d_input", (G[:, :, 1:], W, X.shape, UNIT, NONE, UNIT), ValueError, r"g must have the shape"),
+    ("conv2d_input", (G, W, X.shape[1:], UNIT, NONE, UNIT), ValueError, "x_shape must be four sizes"),
+    ("conv2d_input", (G, W, (2, 3, 6.0, 7), UNIT, NONE, UNIT), TypeError, "x_shape must be four integers"),
+    ("conv2d_input", (G, W, (2, 3, 0, 7), UNIT, NONE, UNIT), ValueError, "at least 1"),
+    ("conv2d_input", (G, W, (2, 5, 6, 7), UNIT, NONE, UNIT), ValueError, "weight has 3 input channels, x has 5"),
+    ("conv2d_input", (G.astype("f"), W, X.shape, UNIT, NONE, UNIT), TypeError, "one dtype"),
+    ("conv2d_weight", (G, X, (4, 3, 2, 3), UNIT, NONE, UNIT), ValueError, "g must have the shape"),
+    ("conv2d_weight", (G, X, (4, 3, 0, 3), UNIT, NONE, UNIT), ValueError, "at least 1"),
+    ("conv2d_weight", (G, X[:1], W.shape, UNIT, NONE, UNIT), ValueError, "g must have the shape"),
+    ("conv2d_bias", (G[0],), ValueError, "g must have 4 axes"),
+    ("conv2d_bias", (G[:0],), ValueError, "g is empty"),
+    ("max_pool2d", (X, (2, 2), (2, 2), (2, 0)), ValueError, "at most half of the kernel"),
+    ("max_pool2d", (X, (8, 2), (2, 2), NONE), ValueError, "kernel must fit"),
+    ("max_pool2d", (X, (0, 2), (2, 2), NONE), ValueError, "kernel must be at least 1"),
+    ("max_pool2d", (X[0], (2, 2), (2, 2), NONE), ValueError, "4 axes"),
+    ("max_pool2d", (X.astype(np.float16), (2, 2), (2, 2), NONE), TypeError, "float16"),
+    ("max_pool2d_input", (MAX, FIRST + 4, X.shape, (2, 2), (2, 2), NONE), ValueError, "winners must be 0 to 3"),
+    ("max_pool2d_input", (MAX, FIRST.astype(int), X.shape, (2, 2), (2, 2), NONE), TypeError, "array of uint8"),
+    ("max_pool2d_input", (MAX, None, X.shape, (2, 2), (2, 2), NONE), TypeError, "array of uint8, got NoneType"),
+    ("max_pool2d_input", (MAX, FIRST[1:], X.shape, (2, 2), (2, 2), NONE), ValueError, "winners must have the"),
+    ("max_pool2d_input", (MAX[1:], FIRST, X.shape, (2, 2), (2, 2), NONE), ValueError, "g must have the shape"),
+    ("avg_pool2d", (X, (2, 2), (2, 2), (0, -1)), ValueError, "padding must be at least 0"),
+    ("avg_pool2d", (X, (2, 20), (2, 2), (0, 1)), ValueError, "kernel must fit"),
+    ("avg_pool2d_input", (MAX, (2, 3, 6), (2, 2), (2, 2), NONE), ValueError, "x_shape"),
+    ("avg_pool2d_input", (MAX, (2, 3, 9, 9), (2, 2), (2, 2), NONE), ValueError, "g must have the shape"),
+    ("batch_norm", (C3, C3, C3, 1e-5), ValueError, "x must have 2 axes"),
+    ("batch_norm", (X, B, C3, 1e-5), ValueError, "weight must have one entry for each of 3 channels, got 4"),
+    ("batch_norm", (X, C3, C3, -1.0), ValueError, "eps must be at least 0"),
+    ("batch_norm", (X, C3, C3, float("nan")), ValueError, "eps must be at least 0"),
+    ("batch_norm", (X[:, :, :0], C3, C3, 1e-5), ValueError, "x is empty"),
+    ("batch_norm", ([1.0], C3, C3, 1e-5), TypeError, "NumPy array, got list"),
+    ("batch_norm_input", (X[:1], X, C3, C3, C3), ValueError, "g must have the shape of x"),
+    ("batch_norm_input", (X, X, C3, B, C3), ValueError, "mean must have one entry"),
+    ("batch_norm_input", (X, X, C3, C3.astype("f"), C3), TypeError, "one dtype, got mean"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "error", "words"), REFUSED)
+def test_refusals(backend, name, arguments, error, words):
+    with pytest.raises(error, match=words) as caught:
+        getattr(kernels, name)(*arguments)
+    assert str(caught.value).startswith(f"{name}: ")
+
+
+HUGE = 2**31 - 1
+SHUT = (ValueError, TypeError, MemoryError, OverflowError)
+
+
+@needs_compiled
+def test_compiled_functions_survive_nonsense():
+    """Called directly, without the checks of `minigrad.kernels`, they refuse; no address leaves its array."""
+    from minigrad import _conv, _norm, _pool
+
+    pairs = [(0, 1), (-1, -1), (2**62, 2**62), (HUGE, HUGE), (2**70, 1), "ab", None, (1,)]
+    shapes = [(2, 3, 6), (0, 3, 6, 7), (2, 3, -6, 7), (2, 3, 2**62, 7), (HUGE, 3, HUGE, HUGE), None]
+    for bad in pairs:
+        for how in ((bad, NONE, UNIT), (UNIT, bad, bad), (UNIT, NONE, bad)):
+            if how == ((HUGE, HUGE), NONE, UNIT):
+                continue  # a stride may be long
+            with pytest.raises(SHUT):
+                _conv.conv2d(X, W, B, *how)
+            with pytest.raises(SHUT):
+                _conv.conv2d_input(G, W, X.shape, *how)
+            with pytest.raises(SHUT):
+                _conv.conv2d_weight(G, X, W.shape, *how)
+        for how in ((bad, UNIT, NONE), ((2, 2), UNIT, bad)):
+            if bad in ((0, 1), (HUGE, HUGE)) and how[2] == bad:
+                continue  # good padding for an average, if there is the memory
+            with pytest.raises(SHUT):
+                _pool.max_pool2d(X, *how)
+            with pytest.raises(SHUT):
+                _pool.max_pool2d_input(MAX, FIRST, X.shape, *how)
+            with pytest.raises(SHUT):
+                _pool.avg_pool2d_input(MAX, X.shape, *how)
+    for shape in shapes:
+        with pytest.raises(SHUT):
+            _conv.conv2d_input(G, W, shape, UNIT, NONE, UNIT)
+        with pytest.raises(SHUT):
+            _conv.conv2d_weight(G, X, shape, UNIT, NONE, UNIT)
+        with pytest.raises(SHUT):
+            _pool.max_pool2d_input(MAX, FIRST, shape, (2, 2), (2, 2), NONE)
+        with pytest.raises(SHUT):
+            _pool.avg_pool2d_input(MAX, shape, (2, 2), (2, 2), NONE)
+    for arguments in ((X[:0], W, B), (X, W[:0], B), (X, W, B[:2]), (X, W.astype("f"), B), (None, W, B), (X[0], W, B)):
+        with pytest.raises(SHUT):
+            _conv.conv2d(*arguments, UNIT, NONE, UNIT)
+    with pytest.raises(SHUT):
+        _conv.conv2d_bias(G[:0])
+    with pytest.raises(SHUT):
+        _pool.max_pool2d(X[:0], (2, 2), (2, 2), NONE)
+    wild = np.full(MAX.shape, 255, np.uint8)
+    assert not _pool.max_pool2d_input(MAX, wild, X.shape, (2, 2), (2, 2), NONE).any()
+    assert not _pool.max_pool2d_input(MAX, wild.astype(np.int32) - 999, X.shape, (2, 2), (2, 2), NONE).any()
+    for arguments in ((X, B, C3), (X, C3, B), (X[:0], C3, C3), (C3, C3, C3), (None, C3, C3), (np.float64(1), C3, C3)):
+        with pytest.raises((*SHUT, AttributeError, IndexError)):
+            _norm.batch_norm(*arguments, 1e-5)
+    for arguments in ((X[:1], X, C3, C3, C3), (X, X, B, C3, C3), (X, X, C3, C3, B), (X, X[:, :, :0], C3, C3, C3)):
+        with pytest.raises(SHUT):
+            _norm.batch_norm_input(*arguments)
