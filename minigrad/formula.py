@@ -193,7 +193,7 @@ class Formula:
         for symbol, array in zip(symbols, arrays, strict=True):
             if symbol is None:
                 continue
-            values[symbol] = exact(array) if np.ndim(array) else exact(array)[()]
+            values[symbol] = Entries(str(symbol), exact(array)) if np.ndim(array) else exact(array)[()]
             if isinstance(symbol, sp.IndexedBase):
                 sizes = zip(symbol.shape or (), np.shape(array), strict=bool(symbol.shape))
                 values.update((letter, size) for letter, size in sizes if letter.is_Symbol)
@@ -203,6 +203,26 @@ class Formula:
             for position in np.ndindex(result.shape):
                 result[position] = entry(*position, *values.values())
         return result
+
+
+class Entries:
+    """An array whose entries are read as in mathematics: there is none at -1, nor past the end."""
+
+    def __init__(self, name: str, array: np.ndarray):
+        self.name, self.array = name, array
+
+    def __getitem__(self, position: Any) -> Any:
+        letters = position if isinstance(position, tuple) else (position,)
+        if len(letters) != self.array.ndim or not all(map(self._inside, letters, self.array.shape)):
+            raise IndexError(
+                f"formula: {self.name}[{', '.join(map(str, letters))}] does not exist in shape {self.array.shape}: "
+                f"letters count from 0 to size - 1; a sum over (k, 0, K - 1) has K terms"
+            )
+        return self.array[letters]
+
+    @staticmethod
+    def _inside(letter: Any, size: int) -> bool:
+        return bool(0 <= letter < size)
 
 
 def exact(array: Any) -> np.ndarray:

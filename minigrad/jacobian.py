@@ -121,7 +121,7 @@ def jacobian(
         raise ValueError(f"jacobian: method={method!r}: choose 'vjp' or 'jacobian'")
     leaves = [Tensor(as_tensor(x).data) for x in inputs]
     x = leaves[wrt]
-    x.require_grad()
+    x.requires_grad = True
     y = as_tensor(f(*leaves))
     size = f"a matrix of {y.data.size} x {x.data.size}, from output {y.shape} and input {x.shape},"
     if not sparse:

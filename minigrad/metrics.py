@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .tensor import as_array
+
 if TYPE_CHECKING:
     from .tables import Table
 
@@ -30,7 +32,7 @@ def decide(scores: Any) -> np.ndarray:
 
     Raises ValueError where there are no classes, and where a score is nan: nothing is then the largest.
     """
-    scores = np.asarray(scores)
+    scores = as_array(scores)
     if scores.ndim == 0 or scores.shape[-1] == 0:
         raise ValueError(f"decide: expected scores (..., K), got {scores.shape}: give one score a class")
     if np.isnan(scores).any():
@@ -49,7 +51,7 @@ def zero_one_error(scores: Any, labels: Any) -> float:
     Raises ValueError for shapes that do not fit or no samples at all, TypeError for labels that are not
     integers.
     """
-    scores = np.asarray(scores)
+    scores = as_array(scores)
     if scores.ndim != 2 or len(scores) == 0:
         raise ValueError(f"zero_one_error: expected scores (N, K), got {scores.shape}: give one row a sample")
     if np.ndim(labels) == 2:
@@ -63,7 +65,7 @@ def confusion_matrix(scores: Any, labels: Any) -> np.ndarray:
 
     The trace counts the right decisions. Raises as `zero_one_error` does.
     """
-    scores = np.asarray(scores)
+    scores = as_array(scores)
     if scores.ndim != 2:
         raise ValueError(f"confusion_matrix: expected scores (N, K), got {scores.shape}: give one row a sample")
     labels = _labels("confusion_matrix", labels, scores.shape)
@@ -77,7 +79,7 @@ def on_simplex(p: Any, c: float = 4.0) -> np.ndarray:
 
     The sum of K rounded numbers is allowed to miss 1 by c K epsilon, epsilon that of the dtype of p.
     """
-    p = np.asarray(p)
+    p = as_array(p)
     if p.ndim == 0 or p.shape[-1] == 0:
         raise ValueError(f"on_simplex: expected p (..., K), got {p.shape}: give one number a class")
     if p.dtype.kind != "f":
@@ -92,7 +94,7 @@ def decision_regions(p: Any) -> np.ndarray:
 
     A point on a boundary lies in several (T-19), the centre in all; a point off the simplex lies in none.
     """
-    p = np.asarray(p)
+    p = as_array(p)
     return np.asarray(on_simplex(p)[..., None] & (p == p.max(axis=-1, keepdims=True)))
 
 
@@ -252,7 +254,7 @@ def relative_improvement(baselines: Any, others: Any) -> float:
 
 def _operating_points(who: str, scores: Any, positive: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True positives, accepted samples and thresholds, each (T,), for the T distinct scores, the largest first."""
-    scores, positive = np.asarray(scores), np.asarray(positive)
+    scores, positive = as_array(scores), as_array(positive)
     if scores.ndim != 1 or scores.shape != positive.shape:
         raise ValueError(
             f"{who}: expected scores (N,) and positive (N,), got {scores.shape} and {positive.shape}: "
@@ -282,7 +284,7 @@ def _precision_at_recall(true_positives: np.ndarray, accepted: np.ndarray, recal
 
 def _scored(who: str, logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, K) without nan and labels (N,) that fit, at least one of each."""
-    scores = np.asarray(logits)
+    scores = as_array(logits)
     if scores.ndim != 2 or scores.size == 0:
         raise ValueError(f"{who}: expected logits (N, K), got {scores.shape}: give one row a sample")
     if np.isnan(scores).any():

@@ -48,7 +48,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     Parameters
     ----------
     hidden_layer_sizes : sequence of int
-        The units of each hidden layer, behind each of which there is a ReLU.
+        The units of each hidden layer, behind each of which there is a ReLU; ``()`` is logistic regression.
     build : callable, optional
         Makes another network: ``build(shape, K, rng)`` is a Module from samples of that shape, (F,), to K logits,
         its weights drawn from the generator. X may then be of more axes, such as images (N, C, H, W).
@@ -115,10 +115,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Train a new network. Returns the estimator."""
         X, y = validate_data(self, X, y, **self._accepted)
         check_classification_targets(y)
+        codes: Any
         self.classes_, codes = np.unique(y, return_inverse=True)
         N, K = len(y), len(self.classes_)
         if K == 1:
-            raise ValueError(f"Classifier: all {N} samples are of one class, {y[0]!r}: give at least two classes")
+            raise ValueError(f"Classifier: all {N} samples are of one class, {y[0]}: give at least two classes")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"Classifier: expected validation_fraction between 0 and 1, got {self.validation_fraction!r}: try 0.1"
@@ -169,11 +170,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return {"dtype": (np.float64, np.float32), "allow_nd": self.build is not None}
 
     def _network(self, shape: tuple[int, ...], K: int, rng: np.random.Generator) -> nn.Module:
-        if self.build is not None:
-            return self.build(shape, K, rng)
-        sizes = [shape[0], *self.hidden_layer_sizes, K]
-        layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o, rng=rng), nn.ReLU())]
-        return nn.Sequential(*layers[:-1])
+        if self.build is None:
+            sizes = [shape[0], *np.atleast_1d(self.hidden_layer_sizes).tolist(), K]
+            layers = [layer for i, o in pairwise(sizes) for layer in (nn.Linear(i, o, rng=rng), nn.ReLU())]
+            return nn.Sequential(*layers[:-1])
+        module = self.build(shape, K, rng)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"Classifier: expected build to make a Module, got {module!r}: return the network")
+        with no_grad():
+            logits = module.eval()(np.zeros((1, *shape))).shape
+        if logits != (1, K):
+            raise ValueError(
+                f"Classifier: expected build{shape, K, rng} to make a network with {K} logits a sample, got {logits} "
+                f"for one: end it in Linear(..., {K})"
+            )
+        return module
 
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

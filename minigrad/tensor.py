@@ -13,14 +13,14 @@ import inspect
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, NoReturn
 
 import numpy as np
 
 from .operation import Operation, registry
 
-__all__ = ["Tensor", "as_tensor", "function", "no_grad"]
+__all__ = ["Tensor", "as_array", "as_tensor", "function", "function_named", "no_grad"]
 
 _counter = itertools.count()
 _order = operator.attrgetter("order")
@@ -30,11 +30,14 @@ _recording: ContextVar[bool] = ContextVar("recording", default=True)
 class no_grad(contextlib.ContextDecorator):
     """Record nothing inside the ``with`` block, or in the decorated function: faster, and nothing is kept."""
 
+    def __init__(self) -> None:
+        self._tokens: list[Token[bool]] = []
+
     def __enter__(self) -> None:
-        self._token = _recording.set(False)
+        self._tokens.append(_recording.set(False))
 
     def __exit__(self, *exception: object) -> None:
-        _recording.reset(self._token)
+        _recording.reset(self._tokens.pop())
 
     def _recreate_cm(self) -> no_grad:
         return type(self)()
@@ -71,7 +74,7 @@ class Tensor:
         If ``data`` is not numeric, or is not floating-point and shall require a gradient.
     """
 
-    __slots__ = ("__weakref__", "data", "edges", "grad", "inputs", "name", "op", "order", "record", "requires_grad")
+    __slots__ = ("__weakref__", "_requires", "data", "edges", "grad", "inputs", "name", "op", "order", "record")
     __array_ufunc__ = None  # array * tensor asks the tensor, instead of multiplying entry by entry
 
     data: np.ndarray
@@ -91,21 +94,29 @@ class Tensor:
             )
         self.grad = self.op = None
         self.inputs = self.edges = self.record = ()
-        self.requires_grad = False
         self.name = name
         self.order = next(_counter)
-        if requires_grad:
-            self.require_grad()
+        self.requires_grad = requires_grad
 
-    def require_grad(self) -> Tensor:
-        """Ask `backward` for a gradient of this leaf; returns the tensor."""
-        if self.data.dtype.kind != "f":
+    @property
+    def requires_grad(self) -> bool:
+        """Whether `backward` sets ``.grad`` of this leaf, or passes through this result of an operation."""
+        return self._requires
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if wanted and self.data.dtype.kind != "f":
             raise TypeError(
                 f"Tensor: a gradient needs floating-point numbers, got dtype {self.data.dtype}: "
                 f"write Tensor(x, requires_grad=True, dtype=float)"
             )
-        self.requires_grad = True
-        return self
+        self._requires = bool(wanted)
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """Restore a tensor that was pickled; it is newer than its inputs here, as it was there."""
+        for slot, value in state[1].items():
+            setattr(self, slot, value)
+        self.order = next(_counter)
 
     # What it is
 
@@ -150,7 +161,15 @@ class Tensor:
         return self.data.item()  # type: ignore[no-any-return]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self._requires:
+            raise TypeError(
+                "Tensor: NumPy would lose the gradient of a tensor that requires one: use minigrad's function of that "
+                "name, or x.data for the numbers alone"
+            )
         return np.array(self.data, dtype=dtype)
+
+    def __format__(self, form: str) -> str:
+        return format(self.item(), form) if form else str(self)
 
     def detach(self) -> Tensor:
         """The same numbers as a leaf that no gradient passes."""
@@ -221,12 +240,14 @@ class Tensor:
             if node.op is None:
                 node._receive(g, accumulate, given)
                 continue
-            for parent, row in zip(node.edges, pull(node, g)):  # noqa: B905  # the audit proves them of one length
+            if g.dtype is not node.data.dtype:  # a wider one has joined after it
+                g = g.astype(node.data.dtype)
+            for parent, row in zip(node.edges, pull(node, g), strict=True):
                 if parent is not None and row is not None:
                     rows[parent] = rows[parent] + row if parent in rows else row
 
     def _seed(self, gradient: Any) -> np.ndarray:
-        if not self.requires_grad:
+        if not self._requires:
             raise ValueError(
                 "backward: no tensor that led here requires a gradient: make a leaf with requires_grad=True, "
                 "and compute outside no_grad()"
@@ -249,6 +270,11 @@ class Tensor:
         """Set or add a leaf's gradient, which shares its memory with nothing else."""
         if type(g) is not np.ndarray or g.dtype != self.data.dtype:
             g = np.asarray(g, dtype=self.data.dtype)
+        if g.shape != self.data.shape:
+            raise ValueError(
+                f"backward: a gradient of shape {g.shape} came for a leaf {self.name} of shape {self.shape}: "
+                f"the vjp of an operation that uses it is wrong; minigrad verify names it"
+            )
         if accumulate and self.grad is not None:
             g = self.grad + g
         elif g.base is not None or id(g) in given:
@@ -356,6 +382,11 @@ def as_tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
+def as_array(x: Any) -> np.ndarray:
+    """The numbers of a tensor, or anything that NumPy makes an array of; for what no gradient passes."""
+    return x.data if isinstance(x, Tensor) else np.asarray(x)
+
+
 def _array(x: Any) -> Any:
     return x.data if isinstance(x, Tensor) else x
 
@@ -373,7 +404,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         edge = None
         if isinstance(x, Tensor):
             arrays.append(x.data)
-            if x.requires_grad:
+            if x._requires:
                 edge, recording = x, True
         else:
             arrays.append(x if x is None or isinstance(x, (float, int, np.ndarray)) else np.asarray(x))
@@ -392,8 +423,17 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
             if edge is not None and edge.data.shape != result.shape:
                 return apply(operation, *_to_one_shape(inputs, result.shape))
     if operation.constants:
-        edges = list(itertools.compress(edges, operation.varies(len(edges))))
+        edges = _varying(operation, edges)
     return _tensor(result, operation, inputs, edges, (*arrays, result, *saved))
+
+
+def _varying(operation: Operation, edges: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The edges of the inputs that vary; a constant that requires a gradient is refused: it would get none."""
+    varies = operation.varies(len(edges))
+    for name, edge, varying in zip(operation.inputs, edges, varies, strict=False):
+        if edge is not None and not varying:
+            operation.refuse(f"{name} requires a gradient, and is a constant here", f"pass {name}.detach()")
+    return list(itertools.compress(edges, varies))
 
 
 def _tensor(data: Any, op: Operation | None, inputs: Sequence[Any], edges: Sequence[Any], record: Any) -> Tensor:
@@ -401,7 +441,7 @@ def _tensor(data: Any, op: Operation | None, inputs: Sequence[Any], edges: Seque
     tensor = Tensor.__new__(Tensor)
     tensor.data = data if type(data) is np.ndarray else np.asarray(data)
     tensor.grad = None
-    tensor.requires_grad = op is not None
+    tensor._requires = op is not None
     tensor.op = op
     tensor.inputs = inputs
     tensor.edges = edges
@@ -418,7 +458,7 @@ def _to_one_shape(inputs: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
     """The inputs, those that require a gradient brought to one shape by an operation that is recorded."""
     broadcast = function_named("broadcast_to")
     return [
-        broadcast(x, shape) if isinstance(x, Tensor) and x.requires_grad and x.shape != shape else x for x in inputs
+        broadcast(x, shape) if isinstance(x, Tensor) and x._requires and x.shape != shape else x for x in inputs
     ]
 
 

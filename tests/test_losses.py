@@ -41,6 +41,23 @@ def test_cross_entropy_is_blind_to_shifts(shift: float) -> None:
         np.testing.assert_allclose(CrossEntropy()(z + shift, labels).data, CrossEntropy()(z, labels).data, rtol=1e-12)
 
 
+def test_one_hot_labels_are_right_in_the_tails_too() -> None:
+    z = Tensor([[40.0, 0.0]], requires_grad=True)
+    loss = CrossEntropy()(z, np.array([[1.0, 0.0]]))
+    loss.backward()
+    value, gradient = exact_cross_entropy(np.array([40.0, 0.0]), 0)
+    assert loss.item() == pytest.approx(float(value), rel=1e-12)
+    assert z.grad[0].tolist() == pytest.approx([float(g) for g in gradient], rel=1e-11)
+
+
+def test_classes_that_are_ruled_out() -> None:
+    """Logits of -inf: no surprise where they are not the label, infinite surprise where they are."""
+    z = np.array([[-np.inf, 0.0, 0.0]])
+    assert CrossEntropy()(z, np.array([1])).item() == pytest.approx(np.log(2))
+    assert CrossEntropy()(z, np.array([[0.0, 1.0, 0.0]])).item() == pytest.approx(np.log(2))
+    assert CrossEntropy()(z, np.array([0])).item() == np.inf
+
+
 def test_special_cases_of_cross_entropy() -> None:
     assert CrossEntropy()(np.zeros((1, 4)), np.array([2])).item() == pytest.approx(np.log(4))
     assert CrossEntropy()(np.array([[3.0]]), np.array([0])).item() == 0

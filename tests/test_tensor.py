@@ -224,7 +224,9 @@ def test_iteration_and_numbers() -> None:
     assert x.grad.tolist() == [[3, 4], [1, 2]]
     assert len(x) == 2
     assert float(x[0, 1]) == 2.0
-    assert np.asarray(x).sum() == 10
+    assert np.asarray(x.detach()).sum() == 10
+    with pytest.raises(TypeError, match="lose the gradient"):
+        np.stack([x, x])
     assert "requires_grad" in repr(x)
     assert "op=Sum" in repr(x.sum())
 

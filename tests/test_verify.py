@@ -187,7 +187,7 @@ def test_a_wrong_formula_is_told_where() -> None:
     got = mg.jacobian(mg.softmax, np.array([0.1, 0.2, 2.0]))
     assert result.index == (2, 2)
     assert f"{got[2, 2]:.10g}" in str(result)
-    assert "at [2, 2]" in str(result)
+    assert "at [i=2, j=2]" in str(result)
 
 
 def test_a_formula_with_sizes_and_labels() -> None:
@@ -218,6 +218,29 @@ def test_a_python_function_as_formula() -> None:
 def test_refusals_of_compare(formula: Any, wrt: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         verify.compare(mg.softmax, formula, wrt=wrt, z=[0.1, 0.2, 0.3])
+
+
+def test_a_number_is_an_input_too() -> None:
+    a = sp.Symbol("a", real=True)
+    assert verify.compare(mg.tanh, 1 - sp.tanh(a) ** 2, wrt="a", a=0.3)
+
+
+def test_letters_that_leave_the_array_are_told() -> None:
+    for wrong in (z[i - 1], sp.Sum(z[k], (k, 1, 3)) * z[i]):
+        with pytest.raises(IndexError, match=r"count from 0.*i < 3"):
+            verify.compare(mg.softmax, wrong, z=[0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("formula", ["p", [1, 2], np.ones(3)])
+def test_what_is_no_formula_is_refused(formula: Any) -> None:
+    with pytest.raises(TypeError, match="expected a SymPy expression"):
+        verify.compare(mg.softmax, formula, z=[0.1, 0.2, 0.3])
+
+
+def test_float32_is_compared_with_its_own_tolerance() -> None:
+    z32 = np.array([0.1, 0.2, 0.3], dtype=np.float32)
+    assert verify.compare(mg.softmax, p(i) * (sp.KroneckerDelta(i, j) - p(j)), wrt="z", z=z32)
+    assert all(verify.gradient(mg.softmax, z32))
 
 
 def test_gradient(rng: np.random.Generator) -> None:

@@ -171,43 +171,45 @@ class CrossEntropy(Loss):
 
     def forward(self, z: Any, labels: Any) -> Any:
         self.check(z, labels)
+        m, r, _ = self.parts(z)
+        with np.errstate(invalid="ignore"):
+            surprise = (m - z) + np.log1p(r)  # -log p, every term positive
         labels = np.asarray(labels)
-        if labels.ndim == 2:
-            losses = np.where(labels > 0, labels * -self._log_softmax(z), 0).sum(axis=1)
-        else:
-            # log sum_k e^(z_k - z_y) = m + log(1 + the sum without the largest), every term positive
-            rows = np.arange(len(z))
-            difference = z - z[rows, labels][:, None]
-            top = difference.argmax(axis=1)
-            m = difference[rows, top]
-            e = np.exp(difference - m[:, None])
-            e[rows, top] = 0
-            losses = m + np.log1p(e.sum(axis=1))
-        return self.check_finite(losses, z)
+        if labels.ndim == 1:
+            return self.check_finite(surprise[np.arange(len(z)), labels], z)
+        return self.check_finite(np.multiply(labels, surprise, where=labels > 0, out=np.zeros_like(z)).sum(axis=1), z)
 
     @staticmethod
-    def _log_softmax(z: Any) -> Any:
-        shifted = z - z.max(axis=1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    def parts(z: Any) -> tuple[Any, Any, Any]:
+        """The largest logit m of each row, the sum r of e^(z - m) without the largest, and all e^(z - m)."""
+        rows, top = np.arange(len(z)), z.argmax(axis=1)
+        m = z[rows, top][:, None]
+        with np.errstate(invalid="ignore"):
+            e = np.exp(z - m)
+        e[rows, top] = 0
+        r = e.sum(axis=1, keepdims=True)
+        e[rows, top] = 1
+        return m, r, e
 
     def gradient(self, z: Any, labels: Any) -> Any:
-        """p - q, row by row."""
-        p = np.exp(self._log_softmax(z))
+        """p - q as p (1 - q) - q (1 - p), row by row, with 1 - p the sum of the other probabilities."""
+        _, r, e = self.parts(z)
+        p = e / (1 + r)
+        others = np.where(e == 1, r, 1 + (r - e)) / (1 + r)
         labels = np.asarray(labels)
         if labels.ndim == 2:
-            return p - labels
+            return p * (1 - labels) - labels * others
         rows = np.arange(len(z))
-        p[rows, labels] = 0
-        p[rows, labels] = -p.sum(axis=1)
+        p[rows, labels] = -others[rows, labels]
         return p
 
     def jacobian(self, z: Any, labels: Any) -> Any:
-        p = np.exp(z - z.max())
-        p /= p.sum()
-        q = labels if np.ndim(labels) else np.arange(len(z)) == labels
-        J = p - q
-        if not np.ndim(labels):
-            J[labels] = -(p.sum(where=~q))
+        e = np.exp(z - z.max())
+        p = e / e.sum()
+        if np.ndim(labels):
+            return (p - labels)[None]
+        J = p.copy()
+        J[labels] = -p.sum(where=np.arange(len(z)) != labels)
         return J[None]
 
     def printed(self, z: Any, labels: Any) -> tuple[Formula]:

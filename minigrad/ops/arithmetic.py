@@ -91,6 +91,9 @@ class Divide(Binary):
     def df(self, x: Any, y: Any, z: Any) -> Any:
         return 1 / y, -z / y
 
+    def vjp(self, g: Any, x: Any, y: Any, z: Any, wanted: Any = (True, True)) -> Any:
+        return np.true_divide(g, y) if wanted[0] else None, -g * z / y if wanted[1] else None
+
 
 class Negative(Elementwise):
     """y = -x."""
@@ -122,10 +125,17 @@ class Power(Binary):
         return Formula(x**y)
 
     def f(self, x: Any, y: Any) -> Any:
-        return np.asarray(x) ** y
+        return x**y
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
-        return y * np.asarray(x) ** (y - 1), self.by_exponent(x, z)
+        return self.by_base(x, y), self.by_exponent(x, z)
+
+    @staticmethod
+    def by_base(x: Any, y: Any) -> Any:
+        """y x^(y-1), which is 0 for y = 0, also at x = 0."""
+        if isinstance(y, (int, float)):
+            return y * x ** (y - 1) if y else np.zeros_like(x)
+        return y * x ** np.where(y == 0, 1, y - 1)
 
     @staticmethod
     def by_exponent(x: Any, z: Any) -> Any:
@@ -136,7 +146,7 @@ class Power(Binary):
 
     def vjp(self, g: Any, x: Any, y: Any, z: Any, wanted: Any = (True, True)) -> Any:
         return (
-            g * (y * np.asarray(x) ** (y - 1)) if wanted[0] else None,
+            g * self.by_base(x, y) if wanted[0] else None,
             g * self.by_exponent(x, z) if wanted[1] else None,
         )
 

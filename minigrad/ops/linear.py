@@ -5,6 +5,7 @@ Letters: ``I`` inputs of a layer, ``O`` outputs; ``i`` entry of the output, ``j`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,14 +36,14 @@ class MatMul(Operation):
         (a, b) = np.shape(x), np.shape(y)
         if not a or not b:
             multiply.refuse(f"got a number (shapes {a} and {b})", "multiply by a number with *")
-        if len(a) == 1:  # a row
-            product = MatMul.call(reshape((1, *a))(x), y)
-            return reshape(product.shape[:-2] + product.shape[-1:])(product)
         if len(b) == 1:  # a column
             product = MatMul.call(x, reshape((*b, 1))(y))
             return reshape(product.shape[:-1])(product)
+        if len(a) == 1:  # a row
+            product = MatMul.call(reshape((1, *a))(x), y)
+            return reshape(product.shape[:-2] + product.shape[-1:])(product)
         if len(b) == 2 and len(a) > 2:  # one matrix for all: a single large product
-            product = multiply(reshape((-1, a[-1]))(x), y)
+            product = multiply(reshape((math.prod(a[:-1]), a[-1]))(x), y)
             return reshape((*a[:-1], b[-1]))(product)
         if a[:-2] != b[:-2]:
             multiply.check(x, y)

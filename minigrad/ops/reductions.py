@@ -36,8 +36,9 @@ class Reduction(Operation, abstract=True):
         shape = np.shape(arrays[0])
         try:
             axes = self.axes(len(shape))
-        except ValueError:
-            self.refuse(f"axis {self.axis} of an array of shape {shape}", f"axes go from 0 to {len(shape) - 1}")
+        except (ValueError, TypeError):
+            hint = f"name different axes from 0 to {len(shape) - 1}, as a number or a tuple"
+            self.refuse(f"axis {self.axis} of an array of shape {shape}", hint)
         if 0 in [shape[axis] for axis in axes]:
             self.refuse(f"no entries to reduce in shape {shape}", "check that the array is not empty")
 
@@ -182,8 +183,8 @@ class Extreme(Reduction, abstract=True):
     def winners(self, x: Any) -> Any:
         """For each entry of y, in C order, the flat position in x of the entry that it is."""
         x = np.asarray(x)
-        axes = self.axes(x.ndim)
-        last = [axis for axis in range(x.ndim) if axis not in axes] + list(axes)
+        axes = sorted(self.axes(x.ndim))
+        last = [axis for axis in range(x.ndim) if axis not in axes] + axes
         order = np.arange(x.size).reshape(x.shape).transpose(last)
         cell = int(np.prod([x.shape[axis] for axis in axes], dtype=int))
         candidates = x.transpose(last).reshape(-1, cell)

@@ -38,6 +38,7 @@ class VectorOperation(Operation, abstract=True):
         if z.ndim == 0 or z.size == 0:
             self.check(z)
         largest = z.max(axis=self.axis, keepdims=True)
+        largest = np.where(np.isfinite(largest), largest, 0)  # inf - inf would be nan
         return largest, np.exp(z - largest)
 
     @classmethod
@@ -74,7 +75,10 @@ class Softmax(VectorOperation):
 
     def jacobian(self, z: Any) -> Any:
         p = Softmax().forward(z)
-        return np.diag(p) - np.outer(p, p)
+        J = -np.outer(p, p)
+        np.fill_diagonal(J, 0)
+        np.fill_diagonal(J, -J.sum(axis=1))  # p_i (1 - p_i), without the subtraction
+        return J
 
     def vjp(self, g: Any, z: Any, p: Any) -> Any:
         return p * (g - (g * p).sum(axis=self.axis, keepdims=True))
@@ -118,10 +122,11 @@ class LogSumExp(VectorOperation):
 
     def forward(self, z: Any) -> Any:
         largest, e = self.exponentials(z)
-        return np.squeeze(largest, self.axis) + np.log(e.sum(axis=self.axis))
+        with np.errstate(divide="ignore"):
+            return np.squeeze(largest, self.axis) + np.log(e.sum(axis=self.axis))
 
     def jacobian(self, z: Any) -> Any:
         return Softmax().forward(z)[None]
 
     def vjp(self, g: Any, z: Any, y: Any) -> Any:
-        return np.expand_dims(g, self.axis) * np.exp(z - np.expand_dims(y, self.axis))
+        return np.expand_dims(g, self.axis) * Softmax(self.axis).forward(z)

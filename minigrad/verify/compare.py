@@ -21,13 +21,14 @@ class Comparison:
     """Two arrays that should be one: true if they are, and the worst entry if not.
 
     ``got`` and ``wanted`` are the arrays, ``error`` the largest difference relative to the largest entry wanted,
-    ``index`` the position of it, ``tolerance`` what is let pass.
+    ``index`` the position of it, in ``letters`` if the axes have some, ``tolerance`` what is let pass.
     """
 
     what: str
     got: np.ndarray
     wanted: np.ndarray
     tolerance: float
+    letters: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
@@ -47,19 +48,21 @@ class Comparison:
             return f"{self.what}: shapes differ, {self.got.shape} and {self.wanted.shape}"
         if self:
             return f"{self.what}: they agree in all {self.got.size} entries, worst error {self.error:.1e}"
-        at = f" at {list(self.index)}" if self.index else ""
+        named = ", ".join(f"{letter}={k}" for letter, k in zip(self.letters, self.index, strict=False))
+        at = f" at [{named or ', '.join(map(str, self.index))}]" if self.index else ""
         with np.errstate(invalid="ignore"):
             wrong = ~np.isclose(self.got, self.wanted, rtol=self.tolerance, atol=self.tolerance)
         return (
             f"{self.what}: they differ in {int(wrong.sum())} of {self.got.size} entries, most{at}: "
             f"{self.got[self.index]:.10g} and {self.wanted[self.index]:.10g}"
+            f"{' (outside the domain)' if np.isnan(self.wanted[self.index]) else ''}"
         )
 
     __repr__ = __str__
 
 
 def compare(
-    f: Callable[..., Any], formula: Any, *, wrt: str | None = None, tolerance: float = 1e-9, **inputs: Any
+    f: Callable[..., Any], formula: Any, *, wrt: str | None = None, tolerance: float | None = None, **inputs: Any
 ) -> Comparison:
     """Compare a function on tensors, or its Jacobian, with a formula that you bring.
 
@@ -72,6 +75,8 @@ def compare(
         its free integer letters, in alphabetical order, are the axes of the result (`Formula` sets another order),
         and a letter that names the size of an axis comes from the shape of the array. A callable gets the inputs as
         NumPy arrays and returns the whole result.
+    tolerance : float, optional
+        Of differences relative to the largest entry; 1e-9, or 1e-4 for float32.
     wrt : str, optional
         Compare dy/dx for the input x of this name, of shape ``y.shape + x.shape``; without it, y itself.
     **inputs : arrays or numbers
@@ -94,23 +99,33 @@ def compare(
     if wrt is not None and wrt not in arrays:
         raise ValueError(f"compare: wrt={wrt!r} is none of the inputs {', '.join(arrays)}: name one of them")
     if wrt is not None:
-        arrays[wrt] = arrays[wrt].astype(float)
+        if arrays[wrt].dtype.kind != "f":
+            arrays[wrt] = arrays[wrt].astype(float)
         order = list(arrays)
         matrix = jacobian(f, *arrays.values(), wrt=order.index(wrt))
         with no_grad():
             y = as_tensor(f(*arrays.values()))
-        got = matrix.reshape(*y.shape, *arrays[wrt].shape)
+        got = matrix.reshape((*y.shape, *arrays[wrt].shape))
     else:
         with no_grad():
             got = as_tensor(f(*arrays.values())).data
-    wanted = _evaluate(formula, arrays, got.shape)
+    wanted, letters = _evaluate(formula, arrays, got.shape)
     what = f"{name} and the formula" if wrt is None else f"dy/d{wrt} of {name} and the formula"
-    return Comparison(what, got, wanted, tolerance)
+    if tolerance is None:
+        tolerance = 1e-4 if got.dtype == np.float32 else 1e-9
+    return Comparison(what, got, wanted, tolerance, letters)
 
 
-def _evaluate(formula: Any, arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    if callable(formula) and not isinstance(formula, Formula) and not hasattr(formula, "free_symbols"):
-        return np.asarray(formula(*arrays.values()), dtype=float)
+def _evaluate(formula: Any, arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The formula's numbers, and the letters of its axes."""
+    symbolic = isinstance(formula, (Formula, int, float)) or hasattr(formula, "free_symbols")
+    if not symbolic and not callable(formula):
+        raise TypeError(
+            f"compare: expected a SymPy expression, a Formula or a function, got {type(formula).__name__}: "
+            f"for an array of numbers that you have, write lambda *inputs: array"
+        )
+    if not symbolic:
+        return np.asarray(formula(*arrays.values()), dtype=float), ()
     expression = formula.expression if isinstance(formula, Formula) else sp.sympify(formula)
     bases = {str(base.label): base for base in expression.atoms(sp.IndexedBase)}
     sizes = {size: value for name, base in bases.items() if name in arrays and base.shape
@@ -133,7 +148,11 @@ def _evaluate(formula: Any, arrays: dict[str, np.ndarray], shape: tuple[int, ...
     plain = {str(s): s for s in expression.free_symbols if s.is_Symbol}
     symbols = [bases.get(name, plain.get(name)) for name in arrays]
     entry = Formula(expression.subs(sizes), *letters)
-    return entry.evaluate(shape, symbols, list(arrays.values())).astype(float)
+    try:
+        return entry.evaluate(shape, symbols, list(arrays.values())).astype(float), tuple(map(str, letters))
+    except IndexError as error:
+        axes = ", ".join(f"{letter} < {size}" for letter, size in zip(letters, shape, strict=True))
+        raise IndexError(f"compare: {error}; the axes of the result were taken as {axes or 'none'}") from None
 
 
 def gradient(
@@ -162,10 +181,13 @@ def gradient(
 
         def moved(value: Any, k: int = k) -> Any:
             with no_grad():
-                return as_tensor(f(*(Tensor(value if n == k else a) for n, a in enumerate(arrays)))).data
+                here = value.astype(arrays[k].dtype)
+                return as_tensor(f(*(Tensor(here if n == k else a) for n, a in enumerate(arrays)))).data
 
         what = f"gradient with respect to input {k} and differences"
-        results.append(Comparison(what, jacobian(f, *arrays, wrt=k), differences(moved, x, step), tolerance))
+        single = x.dtype == np.float32  # whose differences keep three digits
+        slopes = differences(moved, x, 0.03 if single else step)
+        results.append(Comparison(what, jacobian(f, *arrays, wrt=k), slopes, 1e-2 if single else tolerance, ("i", "j")))
     if not results:
         raise ValueError("gradient: no input is floating-point: give at least one array of floats")
     return results
