@@ -8,6 +8,7 @@ Shapes: x (N, C, H, W), filters (O, C, k, k), matrices (out, in); labels are who
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,16 @@ class Case:
     dtype: str = "float32"
     must: float | None = None
     aim: float | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """What a peer must have to run this."""
+        raise NotImplementedError
+
+    @property
+    def flop(self) -> int:
+        """The floating-point operations of the matrix products; 0 where there are none."""
+        raise NotImplementedError
 
 
 # Functions ------------------------------------------------------------------------------------------------------------
@@ -53,7 +64,9 @@ class Kernel(Case):
         return arrays
 
     def cotangent(self, shape: Shape) -> np.ndarray:
-        """The row that is pulled back through an output of this shape."""
+        """The row that is pulled back through an output of this shape; 1 for a loss."""
+        if not shape:
+            return np.ones((), self.dtype)
         return np.asarray(np.random.default_rng(SEED + 1).normal(size=shape), self.dtype)
 
     @property
@@ -64,12 +77,10 @@ class Kernel(Case):
 
     @property
     def names(self) -> set[str]:
-        """What a peer must have to run this."""
         return {self.function}
 
     @property
     def flop(self) -> int:
-        """Of the matrix products; 0 where there are none."""
         one, _ = products(self.function, self.shapes[0], self.shapes[1:2], self.keywords)
         return one * (3 if self.part == "forward and backward" else 1)
 
@@ -136,9 +147,7 @@ TEN = (10,)
 
 KERNELS = [
     *convolution("lenet1", (64, 1, 28, 28), (6, 1, 5, 5), forward=(0.5, 0.35), weights=(0.7, 0.4)),
-    *convolution(
-        "lenet2", (64, 6, 12, 12), (16, 6, 5, 5), forward=(1.0, 0.85), input=(0.6, 0.45), weights=(0.85, 0.7)
-    ),
+    *convolution("lenet2", (64, 6, 12, 12), (16, 6, 5, 5), forward=(1.0, 0.85), input=(0.6, 0.45), weights=(0.85, 0.7)),
     *convolution("cifar_3_32", (32, 3, 32, 32), (32, 3, 3, 3), padding=1),
     *convolution("cifar_32_64", IMAGES, (64, 32, 3, 3), padding=1, **each(1.1, 1.0)),
     *convolution("k5_128_256", (32, 128, 16, 16), (256, 128, 5, 5), padding=2, **each(1.35, 1.1)),
@@ -234,7 +243,6 @@ class Step(Case):
 
     @property
     def names(self) -> set[str]:
-        """What a peer must have to run this."""
         return {layer.kind for layer in self.layers} | {self.loss}
 
     @property
@@ -251,7 +259,7 @@ class Step(Case):
 def perceptron(*sizes: int, between: tuple[Layer, ...] = (RELU,)) -> tuple[Layer, ...]:
     """Linear layers of these sizes with other layers between them."""
     layers: list[Layer] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [linear(inputs, outputs), *between]
     return tuple(layers[: len(layers) - len(between)])
 
@@ -366,7 +374,10 @@ def sweeps() -> list[Sweep]:
         ),
         Sweep(
             "depth", "perceptron of width 32, batch 32, whole step", "layers",
-            [(n, step(n, layers=perceptron(*[32] * (n + 1)), x=(32, 32), rate=1e-3)) for n in (1, 2, 5, 10, 20, 50, 100)],
+            [
+                (n, step(n, layers=perceptron(*[32] * (n + 1)), x=(32, 32), rate=1e-3))
+                for n in (1, 2, 5, 10, 20, 50, 100)
+            ],
         ),
         Sweep(
             "width", "linear layer, batch 1000, forward and backward", "inputs and outputs",

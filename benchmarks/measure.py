@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import PEAK, STEPS, Case, Kernel, Step, Sweep
+from .cases import PEAK, STEPS, Case, Step, Sweep
 from .peers.numpy_ import Peer as Reference
 from .worker import Worker, WorkerError, numbers
 
@@ -37,7 +37,7 @@ def installed(peers: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def truth(case: Case) -> list[np.ndarray]:
     """The right numbers: NumPy by hand in float64, from the inputs as they are in the dtype of the case."""
-    runner = Reference(threads=1, dtype="float64").build(case)
+    runner = Reference(dtype="float64").build(case)
     assert runner is not None
     return numbers(case, *runner)
 
@@ -90,7 +90,7 @@ class Measurement:
     def __exit__(self, *exception: object) -> None:
         self.stack.close()
 
-    def line(self, case: Kernel | Step) -> None:
+    def line(self, case: Case) -> None:
         """Check and time one case."""
         right = truth(case)
         wrong: dict[Worker, str] = {}
@@ -128,7 +128,7 @@ class Measurement:
     def results(self, cases: Sequence[Case]) -> Results:
         """All lines, the peak of the machine first."""
         for case in [*PEAK, *cases]:
-            self.line(case)  # type: ignore[arg-type]
+            self.line(case)
         return {
             "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
             "machine": machine(),
@@ -160,9 +160,8 @@ def memory(peers: Sequence[str], threads: int, cases: Sequence[Step] = STEPS) ->
     for case in cases:
         peaks = {}
         for peer in peers:
-            for kept in (False, True) if peer == "torch" else (False,):
-                with Worker(peer, threads, kept=kept) as worker:
-                    peaks[worker.name] = worker.ask("memory", case)
+            with Worker(peer, threads) as worker:
+                peaks[peer] = worker.ask("memory", case)
         lines.append({"case": case.name, "threads": threads, "bytes": peaks})
     return lines
 

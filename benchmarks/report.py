@@ -140,9 +140,9 @@ def memory_rows(results: Results) -> list[list[str]]:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown that is straight as text, too."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
-    lines.insert(1, "| " + " | ".join("-" * max(width, 3) for width in widths) + " |")
-    return "\n".join(lines)
+    head, *body = (" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    rule = " | ".join("-" * max(width, 3) for width in widths)
+    return "\n".join(f"| {line} |" for line in (head, rule, *body))
 
 
 def tables(results: Results) -> str:

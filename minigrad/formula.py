@@ -95,7 +95,7 @@ def _maximum() -> Any:
     class reaches(sp.Function):  # type: ignore[misc]
         """1 if the first arguments are the first letters at which the largest is reached, else 0."""
 
-        def _mpmathcode(self, printer: Any, **_: Any) -> str:
+        def _mpmathcode(self, printer: Any, **settings: Any) -> str:
             expression, where, ranges, position = self.args
             letters, loop = choices(printer, where, ranges)
             key = f"lambda choice: (lambda {letters[1:-2]}: {printer._print(expression)})(*choice)"
@@ -112,16 +112,15 @@ def _maximum() -> Any:
             slope = expression.subs(dict(zip((letter for letter, _ in ranges), position, strict=True))).diff(entry)
             return total(reaches(expression, where, ranges, position) * slope, *fresh)
 
-        def _mpmathcode(self, printer: Any, **_: Any) -> str:
+        def _mpmathcode(self, printer: Any, **settings: Any) -> str:
             expression, where, ranges = self.args
             _, loop = choices(printer, where, ranges)
             return f"max(({printer._print(expression)} {loop}), default=-{printer._print(sp.oo)})"
 
         def _latex(self, printer: Any) -> str:
             expression, where, ranges = self.args
-            below = [printer._print(letter) for letter, _ in ranges]
-            below += [] if where == sp.true else [printer._print(where)]
-            return rf"\max_{{{r', '.join(below)}}} {printer._print(expression)}"
+            below = [*(letter for letter, _ in ranges), *([] if where == sp.true else [where])]
+            return rf"\max_{{{', '.join(map(printer._print, below))}}} {printer._print(expression)}"
 
     return maximum
 
@@ -186,10 +185,9 @@ class Formula:
         """
         import mpmath
 
-        values: dict[Any, Any] = {
-            sp.IndexedBase(name) if np.ndim(table) else variable(name): exact(table) if np.ndim(table) else exact(table)[()]
-            for name, table in self.tables.items()
-        }
+        values: dict[Any, Any] = {}
+        for name, table in self.tables.items():
+            values[sp.IndexedBase(name) if np.ndim(table) else variable(name)] = exact(table)[()]
         for symbol, array in zip(symbols, arrays, strict=True):
             if symbol is None:
                 continue

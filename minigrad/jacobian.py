@@ -16,7 +16,7 @@ import numpy as np
 from .operation import Operation, Variable, as_tuple
 from .tensor import Tensor, as_tensor, matrices
 
-__all__ = ["jacobian", "lift", "split"]
+__all__ = ["jacobian", "lift", "samples_of", "split"]
 
 LIMIT = 100_000_000
 """Matrices with more entries than this are refused (800 MB in float64)."""
@@ -25,7 +25,7 @@ LIMIT = 100_000_000
 def split(operation: Operation, *arrays: Any) -> Iterator[tuple[Any, ...]]:
     """The inputs of each sample in turn, as ``operation.jacobian`` takes them: shared inputs come whole."""
     variables = operation.parsed.of(len(arrays))
-    tables = [_by_sample(operation, variable, array) for variable, array in zip(variables, arrays, strict=True)]
+    tables = [samples_of(operation, variable, array) for variable, array in zip(variables, arrays, strict=True)]
     sampled = [bool(variable.samples) and array is not None for variable, array in zip(variables, arrays, strict=True)]
     counts = {len(table) for table, own in zip(tables, sampled, strict=True) if own}
     if len(counts) > 1:
@@ -37,7 +37,7 @@ def split(operation: Operation, *arrays: Any) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _by_sample(operation: Operation, variable: Variable, array: Any) -> Any:
+def samples_of(operation: Operation, variable: Variable, array: Any) -> Any:
     """An array with its samples along one first axis; a vector operation's own axis goes last."""
     if not variable.samples or array is None:
         return [array]
@@ -57,9 +57,9 @@ def lift(operation: Operation, arrays: Sequence[Any], output: Any, wanted: Seque
     from scipy.sparse import coo_array, csr_array
 
     variables = operation.parsed.of(len(arrays))
-    rows = _by_sample(operation, operation.parsed.output, np.arange(output.size).reshape(output.shape))
+    rows = samples_of(operation, operation.parsed.output, np.arange(output.size).reshape(output.shape))
     columns = [
-        _by_sample(operation, variable, np.arange(np.size(array)).reshape(np.shape(array)))
+        samples_of(operation, variable, np.arange(np.size(array)).reshape(np.shape(array)))
         for variable, array in zip(variables, arrays, strict=True)
     ]
     positions = [k for k, varies in enumerate(operation.varies(len(arrays))) if varies]

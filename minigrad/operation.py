@@ -104,11 +104,12 @@ class Signature:
 class Operation:
     """Base of all operations; see the module's text for what a complete one carries.
 
-    A class may also state: ``name`` (of its function, else from the class name), ``saved`` (names of what ``forward``
-    returns besides the output, for ``vjp``), ``constants`` (inputs that nothing is differentiated with respect to),
-    ``laws``, ``printed`` (the derivatives as the source prints them), ``flat`` (the formula speaks of arrays flattened
-    in C order), ``literal`` (the formula needs the sizes as numbers), ``call`` (how the function takes its
-    arguments), ``dependent`` (checks of the audit that hold by construction, and prove nothing). A ``vjp`` with a
+    A class may also state: samples on ``kinks`` and in ``tails``, ``name`` (of its function, else from the class
+    name), ``saved`` (names of what ``forward`` returns besides the output, for ``vjp``), ``constants`` (inputs that
+    nothing is differentiated with respect to), ``laws``, ``printed`` (the derivatives as the source prints them),
+    ``flat`` (the formula speaks of arrays flattened in C order), ``literal`` (the formula needs the sizes as numbers),
+    ``call`` (how the function takes its arguments), ``dependent`` (checks of the audit that hold by construction, and
+    prove nothing), ``broadcasts`` (inputs are first brought to one shape). A ``vjp`` with a
     parameter ``wanted`` is told which gradients are asked for.
     """
 
@@ -186,6 +187,16 @@ class Operation:
         if cls.__init__ is object.__init__:
             return {}
         return dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        """Samples that stand on ties and kinks, where differences mean nothing and the formula says which slope."""
+        return iter(())
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        """Samples at which every entry of value and Jacobian must be right relative to itself, however small."""
+        return iter(())
 
     @property
     def inputs(self) -> tuple[str, ...]:

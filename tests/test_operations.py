@@ -24,7 +24,8 @@ def test_audit(name: str) -> None:
     report = mg.verify.audit([name])
     assert report.passed, str(report)
     row = report.rows[0]
-    assert {"value", "derivative", "differences", "product", "conduct"} <= {n for n, e in row.errors.items() if e is not None}
+    made = {check for check, error in row.errors.items() if error is not None}
+    assert {"value", "derivative", "differences", "product", "conduct"} <= made
     assert row.mutants >= 8
 
 
@@ -121,7 +122,8 @@ def test_repr_shows_the_hyperparameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("camel", "snake"), [("MaxPool2d", "max_pool2d"), ("LogSoftmax", "log_softmax"), ("Exp", "exp"), ("HTTPCode", "http_code")]
+    ("camel", "snake"),
+    [("MaxPool2d", "max_pool2d"), ("LogSoftmax", "log_softmax"), ("Exp", "exp"), ("HTTPCode", "http_code")],
 )
 def test_snake_case(camel: str, snake: str) -> None:
     assert snake_case(camel) == snake

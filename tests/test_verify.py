@@ -47,20 +47,74 @@ def ones_blind_vjp(self: Any, g: Any, z: Any, p: Any) -> Any:
 
 
 AFFINE, BATCH_NORM = registry["affine"].jacobian, registry["batch_norm"].vjp
+
+
+def rows_in_another_order(self: Any, x: Any, w: Any, b: Any) -> Any:
+    return (w[::-1], *AFFINE(self, x, w, b)[1:])
+
+
+def wrong_index(self: Any, z: Any) -> Formula:
+    k = indices("k")
+    return Formula(z[0] - sp.log(total(sp.exp(z[k]), (k, z.shape[0]))), indices("i"))
+
+
+def statistics_as_constants(self: Any, g: Any, x: Any, w: Any, b: Any, y: Any, mean: Any, inv_std: Any) -> Any:
+    scaled = (g.swapaxes(1, -1) * w * inv_std).swapaxes(1, -1)
+    return (scaled, *BATCH_NORM(self, g, x, w, b, y, mean, inv_std)[1:])
+
+
+def sum_in_place(self: Any, x: Any) -> Any:
+    if x.dtype == np.float32:
+        x *= -1
+    return np.sum(x, axis=self.axis, keepdims=self.keepdims)
+
+
+def unshifted(self: Any, z: Any) -> Any:
+    return np.exp(z) / np.exp(z).sum(axis=self.axis, keepdims=True)
+
+
+def seeing_each_other(self: Any, z: Any) -> Any:
+    e = np.exp(z - z.max(axis=self.axis, keepdims=True))
+    return e / e.sum(axis=self.axis, keepdims=True) + 1e-6 * (np.ndim(z) > 1 and len(z) > 1)
+
+
+def for_one_entry_only(self: Any, g: Any, z: Any, p: Any) -> Any:
+    right = p * (g - (g * p).sum(axis=self.axis, keepdims=True))
+    return right * (1 if np.count_nonzero(g) < 2 else 1.01)
+
+
+def last_tie(self: Any, a: Any, y: Any) -> Any:
+    return np.asarray(a) > 0
+
+
+def one_buffer(self: Any, x: Any) -> Any:
+    buffer = self.__dict__.setdefault("buffer", {}).setdefault((x.shape, x.dtype), np.empty_like(x))
+    return np.exp(x, out=buffer)
+
+
 WRONG: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "softmax without its coupling": ("softmax", "vjp", wrong_softmax_vjp),
     "softmax without a gradient": ("softmax", "vjp", ones_blind_vjp),
-    "a matrix with its rows in another order": ("affine", "jacobian", lambda s, x, w, b: (w[::-1], *AFFINE(s, x, w, b)[1:])),
+    "a product that is right on basis rows alone": ("softmax", "vjp", for_one_entry_only),
+    "a matrix with its rows in another order": ("affine", "jacobian", rows_in_another_order),
     "a value that is off by 1e-9": ("tanh", "f", lambda s, a: np.tanh(a) * (1 + 1e-9)),
+    "a value that is off in float32": ("tanh", "f", lambda s, a: np.tanh(a) * (1.01 if a.dtype == np.float32 else 1)),
     "a slope with a sign wrong": ("divide", "df", lambda s, x, y, z: (1 / y, z / y)),
-    "a formula with an index wrong": ("log_softmax", "formula", lambda s, z: Formula(z[0] - sp.log(total(sp.exp(z[indices("k")]), (indices("k"), z.shape[0]))), indices("i"))),
+    "a slope that loses the tails": ("sigmoid", "df", lambda s, a, y: y * (1 - y)),
+    "another slope at the kink": ("relu", "df", last_tie),
+    "a formula with an index wrong": ("log_softmax", "formula", wrong_index),
     "a mean that divides by the batch": ("mean", "vjp", lambda s, g, x, y: s.spread(g, x) / len(np.atleast_1d(x))),
-    "a batch norm that treats its statistics as constants": ("batch_norm", "vjp", lambda s, g, x, w, b, y, m, i: ((g.swapaxes(1, -1) * w * i).swapaxes(1, -1), *BATCH_NORM(s, g, x, w, b, y, m, i)[1:])),
-    "a sum that changes its input": ("sum", "forward", lambda s, x: np.sum(np.negative(x, out=x) if x.dtype == np.float32 else x, axis=s.axis, keepdims=s.keepdims)),
+    "a batch norm that treats its statistics as constants": ("batch_norm", "vjp", statistics_as_constants),
+    "a sum that changes its input": ("sum", "forward", sum_in_place),
+    "a product that changes g": ("negative", "vjp", lambda s, g, x, y: np.negative(g, out=g)),
     "an operation in float64 only": ("exp", "f", lambda s, x: np.exp(np.asarray(x, dtype=float))),
+    "an output that is used again": ("exp", "f", one_buffer),
     "a view": ("reshape", "forward", lambda s, x: np.reshape(x, s.shape)),
-    "a shift that is not invariant": ("softmax", "forward", lambda s, z: np.exp(z) / np.exp(z).sum(axis=s.axis, keepdims=True)),
-    "samples that see each other": ("softmax", "forward", lambda s, z: (e := np.exp(z - z.max(axis=s.axis, keepdims=True))) / e.sum(axis=s.axis, keepdims=True) + 1e-6 * (np.ndim(z) > 1 and len(z) > 1)),
+    "a variance in one pass": ("var", "forward", lambda s, x: (
+        np.mean(x * x, axis=s.axis, keepdims=s.keepdims) - np.mean(x, axis=s.axis, keepdims=s.keepdims) ** 2
+        if not s.ddof else np.var(x, axis=s.axis, keepdims=s.keepdims, ddof=s.ddof))),
+    "a shift that is not invariant": ("softmax", "forward", unshifted),
+    "samples that see each other": ("softmax", "forward", seeing_each_other),
 }  # fmt: skip
 
 
@@ -110,6 +164,15 @@ def test_samples_of_another_class_prove_nothing() -> None:
 def test_overlapping_windows_are_asked_for() -> None:
     pool = registry["avg_pool2d"]
     assert any("overlaps" in c for c in not_vacuous(pool, [Case(pool(2), np.ones((2, 3, 5, 4)))]))
+
+
+@pytest.mark.parametrize("part", ["samples", "errors", "forward"])
+def test_an_operation_that_breaks_does_not_break_the_audit(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(registry["tanh"], part, broken)
+    assert any("oops" in complaint for complaint in failing("tanh"))
 
 
 def test_a_surviving_mutant_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +276,11 @@ def test_a_python_function_as_formula() -> None:
 
 @pytest.mark.parametrize(
     ("formula", "wrt", "words"),
-    [(sp.exp(sp.IndexedBase("x")[i]), None, "speaks of x"), (p(i) * p(j), None, r"free letters \(i, j\)"), (p(i), "x", "'x'")],
+    [
+        (sp.exp(sp.IndexedBase("x")[i]), None, "speaks of x"),
+        (p(i) * p(j), None, r"free letters \(i, j\)"),
+        (p(i), "x", "'x'"),
+    ],
 )
 def test_refusals_of_compare(formula: Any, wrt: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -10,13 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..cases import Case, Kernel, Layer, Step
 
-__all__ = ["Peer", "Runner", "network"]
+__all__ = ["Peer", "Runner", "TapePeer", "network"]
 
 Runner = tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]
 
@@ -24,14 +24,14 @@ Runner = tuple[Callable[[], Any], Callable[[Any], list[np.ndarray]]]
 class Peer(ABC):
     """What the peers share. ``functions`` are by the names that the cases use; what is not there is not covered."""
 
-    version: str
-    functions: Mapping[str, Any]
+    version: ClassVar[str]
+    functions: ClassVar[Mapping[str, Any]]
 
-    def __init__(self, threads: int):
+    def set_threads(self, threads: int) -> None:  # noqa: B027  # most read the environment
         """Use so many threads; the environment has said so already to all that asks it at import."""
 
     def covers(self, case: Case) -> bool:
-        return case.names <= self.functions.keys()  # type: ignore[attr-defined]  # both kinds have names
+        return case.names <= self.functions.keys()
 
     def build(self, case: Case) -> Runner | None:
         """The case, ready to run; None if this peer cannot."""
@@ -55,12 +55,46 @@ class Peer(ABC):
         """The output and the gradients of the arguments ``case.wanted``."""
 
     @abstractmethod
-    def backward(self, f: Any, case: Kernel) -> Runner:
+    def backward(self, f: Any, case: Kernel) -> Runner | None:
         """The gradients alone: the forward run is not timed."""
 
     @abstractmethod
     def step(self, case: Step) -> Runner:
         """Forward, loss, backward, update with momentum."""
+
+
+class TapePeer(Peer):
+    """A peer with tensors that have ``.data``, ``.grad`` and ``.backward(row)``, all in NumPy arrays."""
+
+    @abstractmethod
+    def leaf(self, array: np.ndarray, varies: bool) -> Any:
+        """A tensor."""
+
+    def inputs(self, case: Kernel) -> list[Any]:
+        """Tensors, and labels as they are."""
+        arrays = enumerate(case.arrays())
+        return [self.leaf(array, k in case.wanted) if array.dtype.kind == "f" else array for k, array in arrays]
+
+    def forward(self, f: Any, case: Kernel) -> Runner:
+        inputs = self.inputs(case)
+        return lambda: f(*inputs), lambda y: [y.data]
+
+    def both(self, f: Any, case: Kernel) -> Runner:
+        inputs = self.inputs(case)
+        g = case.cotangent(f(*inputs).shape)
+
+        def run() -> Any:
+            y = f(*inputs)
+            y.backward(g)
+            return y
+
+        return run, lambda y: [y.data, *(inputs[k].grad for k in case.wanted)]
+
+    def backward(self, f: Any, case: Kernel) -> Runner | None:
+        inputs = self.inputs(case)
+        y = f(*inputs)
+        g = case.cotangent(y.shape)
+        return lambda: y.backward(g), lambda _: [inputs[k].grad for k in case.wanted]
 
 
 def network(functions: Mapping[str, Any], layers: Sequence[Layer], parameters: Sequence[Any], x: Any) -> Any:

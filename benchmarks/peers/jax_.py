@@ -15,6 +15,9 @@ from . import Peer as Base
 from . import Runner, network
 from .functional import functions
 
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_platforms", "cpu")
+
 
 def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Any:
     y = lax.conv_general_dilated(x, weight, (1, 1), [(padding, padding)] * 2)
@@ -37,14 +40,12 @@ def runner(f: Any, *arguments: Any) -> Runner:
 
 class Peer(Base):
     version = f"JAX {jax.__version__}"
-    functions = functions(jnp) | {"conv2d": conv2d, "max_pool2d": max_pool2d}  # noqa: RUF012  # read only
+    functions = functions(jnp) | {"conv2d": conv2d, "max_pool2d": max_pool2d}
 
-    def __init__(self, threads: int):
+    def set_threads(self, threads: int) -> None:
         """JAX has as many threads as the process has processors, and is told of no others."""
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-        jax.config.update("jax_enable_x64", True)
-        jax.config.update("jax_platforms", "cpu")
 
     def pull(self, f: Any, case: cases.Kernel) -> Any:
         """A function of the inputs, and the row, that gives output and gradients."""
@@ -62,7 +63,7 @@ class Peer(Base):
     def arguments(self, f: Any, case: cases.Kernel) -> list[Any]:
         inputs = [jnp.asarray(array) for array in case.arrays()]
         y = jax.eval_shape(f, *inputs)
-        return [jnp.asarray(case.cotangent(y.shape)) if y.shape else jnp.ones((), y.dtype), *inputs]
+        return [jnp.asarray(case.cotangent(y.shape)), *inputs]
 
     def forward(self, f: Any, case: cases.Kernel) -> Runner:
         return runner(f, *(jnp.asarray(array) for array in case.arrays()))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import minigrad as mg
 
 from .. import cases
-from . import Peer as Base
-from . import Runner
+from . import Runner, TapePeer
 
 
 def written_out(z: mg.Tensor, target: Any) -> mg.Tensor:
@@ -45,44 +46,15 @@ def module(layer: cases.Layer, images: bool, dtype: str) -> mg.nn.Module:
     return kinds[layer.kind](**layer.keywords)
 
 
-class Peer(Base):
+class Peer(TapePeer):
     version = f"minigrad {mg.__version__} ({mg.backend()} kernels)"
     functions = FUNCTIONS
 
-    def __init__(self, threads: int):
+    def set_threads(self, threads: int) -> None:
         mg.set_num_threads(threads)
 
-    def inputs(self, case: cases.Kernel) -> list[Any]:
-        """Tensors, and labels as they are."""
-        wanted = case.wanted
-        return [
-            mg.Tensor(array, requires_grad=k in wanted) if array.dtype.kind == "f" else array
-            for k, array in enumerate(case.arrays())
-        ]
-
-    def cotangent(self, case: cases.Kernel, y: mg.Tensor) -> Any:
-        return case.cotangent(y.shape) if y.ndim else None
-
-    def forward(self, f: Any, case: cases.Kernel) -> Runner:
-        inputs = self.inputs(case)
-        return lambda: f(*inputs), lambda y: [y.data]
-
-    def both(self, f: Any, case: cases.Kernel) -> Runner:
-        inputs = self.inputs(case)
-        g = self.cotangent(case, f(*inputs))
-
-        def run() -> mg.Tensor:
-            y = f(*inputs)
-            y.backward(g)
-            return y
-
-        return run, lambda y: [y.data, *(inputs[k].grad for k in case.wanted)]
-
-    def backward(self, f: Any, case: cases.Kernel) -> Runner:
-        inputs = self.inputs(case)
-        y = f(*inputs)
-        g = self.cotangent(case, y)
-        return lambda: y.backward(g), lambda _: [inputs[k].grad for k in case.wanted]
+    def leaf(self, array: np.ndarray, varies: bool) -> mg.Tensor:
+        return mg.Tensor(array, requires_grad=varies)
 
     def step(self, case: cases.Step) -> Runner:
         flat = [k for k, layer in enumerate(case.layers) if layer.kind == "flatten"]

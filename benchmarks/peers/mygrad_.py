@@ -11,8 +11,9 @@ from mygrad.nnet.layers import batchnorm, conv_nd, max_pool
 from mygrad.nnet.losses import softmax_crossentropy
 
 from .. import cases
-from . import Peer as Base
-from . import Runner, network
+from . import Runner, TapePeer, network
+
+mygrad.turn_memory_guarding_off()
 
 
 def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Any:
@@ -26,12 +27,12 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def binary_cross_entropy(z: Any, target: Any) -> Any:
-    return mygrad.sum(mygrad.maximum(z, 0) - z * target + mygrad.log1p(mygrad.exp(-mygrad.abs(z)))) / len(target)
+    return mygrad.sum(relu(z) - z * target + mygrad.log1p(mygrad.exp(-mygrad.abs(z)))) / z.dtype.type(len(z))
 
 
-class Peer(Base):
+class Peer(TapePeer):
     version = f"MyGrad {mygrad.__version__}"
-    functions = {  # noqa: RUF012  # read only
+    functions = {  # noqa: RUF012  # the base says ClassVar
         "conv2d": conv2d,
         "max_pool2d": lambda x, kernel_size, stride: max_pool(x, (kernel_size, kernel_size), stride),
         "batch_norm": lambda x, weight, bias: batchnorm(x, gamma=weight, beta=bias, eps=1e-5),
@@ -45,34 +46,8 @@ class Peer(Base):
         "matmul": mygrad.matmul,
     }
 
-    def __init__(self, threads: int):
-        mygrad.turn_memory_guarding_off()
-
-    def inputs(self, case: cases.Kernel) -> list[Any]:
-        """Tensors, and labels as they are."""
-        wanted = case.wanted
-        return [
-            mygrad.tensor(array, constant=k not in wanted) if array.dtype.kind == "f" else array
-            for k, array in enumerate(case.arrays())
-        ]
-
-    def cotangent(self, case: cases.Kernel, y: Any) -> Any:
-        return case.cotangent(y.shape) if y.ndim else None
-
-    def forward(self, f: Any, case: cases.Kernel) -> Runner:
-        inputs = self.inputs(case)
-        return lambda: f(*inputs), lambda y: [y.data]
-
-    def both(self, f: Any, case: cases.Kernel) -> Runner:
-        inputs = self.inputs(case)
-        g = self.cotangent(case, f(*inputs))
-
-        def run() -> Any:
-            y = f(*inputs)
-            y.backward(g)
-            return y
-
-        return run, lambda y: [y.data, *(inputs[k].grad for k in case.wanted)]
+    def leaf(self, array: np.ndarray, varies: bool) -> mygrad.Tensor:
+        return mygrad.tensor(array, constant=not varies)
 
     def backward(self, f: Any, case: cases.Kernel) -> Runner | None:
         """MyGrad's graph is gone after one way back: the gradient alone cannot be timed."""

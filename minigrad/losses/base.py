@@ -5,7 +5,7 @@ Letters: ``n`` sample, ``k`` class, K classes; ``y`` the label of a sample, ``z`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class LogitLoss(Loss, abstract=True):
     """
 
     signature = "z[N,K], labels[N] -> loss[N]"
-    constants = ("labels",)
+    constants: ClassVar[tuple[str, ...]] = ("labels",)
     required = (*Operation.required, "value", "gradient")
 
     if TYPE_CHECKING:

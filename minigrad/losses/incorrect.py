@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -119,6 +119,12 @@ class IncorrectLoss(LogitLoss, abstract=True):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         yield from ((cls(), z, labels) for z, labels in cls.logits(rng))
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        """The first samples' operations, sure and sure to be wrong."""
+        for _, (operation, *_) in zip(range(2), cls.samples(np.random.default_rng(0)), strict=False):
+            yield operation, np.array([[40.0, 0.0, 1.0], [-50.0, 0.0, -2.0]]), np.array([0, 0])
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
@@ -359,7 +365,7 @@ class IncorrectLogOddsPower(IncorrectLoss):
         yield from super().errors()
         z, labels = np.array([[1.0, 0.0, 0.0]]), np.array([0])
         half = np.array([[0.0, 1000.0, 1000.0]])
-        yield lambda: cls(1, 2.5, 0.4), "exponent=2.5"
+        yield lambda: cls(1, 2.5, 0.4), "exponent=2.5"  # type: ignore[arg-type]
         yield lambda: cls(1, 0, 1), "exponent=0"
         yield lambda: cls(1, 2, 0), "outer_exponent=0"
         yield lambda: cls(1, 2, 0.5, "complex"), "complex"
@@ -492,7 +498,8 @@ class IncorrectProbabilityLoss(IncorrectLoss):
     """
 
     source = Source(f"{PATENT} 4", "IP-09", "P-4, P-9")
-    SIGNS = {  # noqa: RUF012 - of the terms, for minimization (P-4)
+    dependent = ("product",)
+    SIGNS: ClassVar[dict[str, dict[str, int]]] = {
         "ce": {"ce_coeff": -1}, "cce": {"cce_coeff": 1}, "lodds": {"p_corr_lodds": -1}, "big": {"c_big": 1},
         "small": {"c_small": -1}, "ln_z": {"ln_z_coeff": 1},
     }  # fmt: skip
@@ -502,9 +509,9 @@ class IncorrectProbabilityLoss(IncorrectLoss):
         lambda_big: float = 1, c_small: float = 0, lambda_small: float = -1, ln_z_coeff: float = 0, eps: float = 0,
         reduction: str = "mean",
     ):  # fmt: skip
-        self.ce_coeff, self.cce_coeff, self.p_corr_lodds, self.ln_z_coeff = ce_coeff, cce_coeff, p_corr_lodds, ln_z_coeff
+        self.ce_coeff, self.cce_coeff, self.p_corr_lodds = ce_coeff, cce_coeff, p_corr_lodds
         self.c_big, self.lambda_big, self.c_small, self.lambda_small = c_big, lambda_big, c_small, lambda_small
-        self.eps = eps
+        self.ln_z_coeff, self.eps = ln_z_coeff, eps
         self.check_epsilon()
         if 0 in (lambda_big, lambda_small):
             self.refuse("a lambda is 0", "give lambda_big over 0 and lambda_small under 0")
@@ -599,16 +606,14 @@ class IncorrectProbabilityLoss(IncorrectLoss):
         return gradient + self.ln_z_coeff * (s - softmax(incorrect(-z, labels)))
 
     def jacobian(self, z: Any, label: Any) -> Any:
-        p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        first = self.ce_coeff * ((np.arange(len(z)) == label) - p)[None]
-        return first + sum(term.jacobian(z, label) for term in self.terms())
+        return self.gradient(z[None], np.array([label]))
 
     def printed(self, z: Any, labels: Any) -> tuple[Formula]:
         """The sum of the gradients of the terms; ce_coeff (e_c - p) for the first."""
         i = indices("i")
         slope = variable("c_0") * (sp.KroneckerDelta(i, labels) - sp.exp(z[i]) / everything(z))
         first = Formula(slope, i, tables={"c_0": self.ce_coeff})
-        rest: list[Any] = [term for term in self.terms()]
+        rest: list[Any] = list(self.terms())
         return (self._sum([first, *(term.printed(z, labels)[0] for term in rest)], (i,)),)
 
     @classmethod

@@ -104,6 +104,10 @@ class MaxMargin(LogitLoss):
         yield cls(), rng.normal(size=(3, 2)), np.array([1, 0, 0])
 
     @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([[2.0, 1.0, 0.5], [2.0, 1.0, 2.0]]), np.array([0, 1])  # at the hinge; two rivals
+
+    @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
         yield from refused_logits(cls)
         yield from refused_rows(cls)
@@ -204,10 +208,10 @@ class NoiseContrastiveEstimation(LogitLoss):
             self.refuse(f"num_samples={num_samples!r}", "give a whole number from 1")
         super().__init__(reduction)
 
-    def __call__(self, z: Any, labels: Any, counts: Any = None, *, rng: Any = None) -> Any:
-        if self.sampled and counts is None:
-            counts = self.draw(len(z), rng)
-        return super().__call__(z, labels, counts)
+    def __call__(self, z: Any, labels: Any, *counts: Any, rng: Any = None) -> Any:  # type: ignore[override]
+        if not counts:
+            counts = (self.draw(len(z), rng) if self.sampled else None,)
+        return super().__call__(z, labels, *counts)
 
     @classmethod
     def call(
@@ -276,8 +280,13 @@ class NoiseContrastiveEstimation(LogitLoss):
 
     def gradient(self, z: Any, labels: Any, counts: Any = None) -> Any:
         u, n = self.shifted(z, counts)
+        at = rows(z), labels
         gradient = np.where(self.noise > 0, n * sigmoid(u), 0)
-        gradient[rows(z), labels] -= sigmoid(-u[rows(z), labels])
+        # t q g - (1 - g) = t q (e^z - 1)/(e^z + t q) is small where training ends, at z_y = 0
+        tau = (self.num_samples * self.noise).astype(z.dtype)[labels]
+        true, g = z[at], sigmoid(u[at])
+        self_normalizing = np.where(true > 0, -tau * g, sigmoid(-u[at])) * np.expm1(-abs(true))
+        gradient[at] = self_normalizing + (n[at] - tau) * np.where(tau > 0, g, 0)
         return gradient
 
     def jacobian(self, z: Any, label: Any, counts: Any = None) -> Any:
@@ -306,6 +315,11 @@ class NoiseContrastiveEstimation(LogitLoss):
         counts = np.array([[1.0, 0.0, 2.0, 0.0], [0.0, 0.0, 1.0, 2.0]])
         yield cls([0.1, 0.2, 0.3, 0.4], 3, True), rng.normal(size=(2, 4)), np.array([0, 2]), counts
         yield cls([0.25, 0.75], 1), rng.normal(size=(3, 2)), np.array([1, 0, 0]), None
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        z = np.array([[40.0, -50.0, 1.0], [-30.0, 0.0, -700.0]])
+        yield cls([0.5, 0.2, 0.3], 4), z, np.array([0, 1]), None
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
@@ -391,6 +405,12 @@ class BinaryCrossEntropy(LogitLoss):
         yield cls(), rng.normal(size=(2, 4)), np.array([3, 0])
         yield cls(), rng.normal(size=(2, 3)), np.array([[1.0, 0.0, 1.0], [0.0, 0.25, 0.0]])
         yield cls(), np.array([[1000.0, -1000.0], [40.0, 0.01], [0.0, 0.01]]), np.array([1, 0, 0])
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        z = np.array([[40.0, -50.0, -60.0], [-30.0, 0.0, 700.0]])
+        yield cls(), z, np.array([0, 2])
+        yield cls(), z, np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
@@ -487,10 +507,16 @@ class BatchCrossEntropy(BatchLoss):
         return e / (m * (1 + T))
 
     def jacobian(self, z: Any, labels: Any) -> Any:
-        P = np.zeros_like(z)
-        P[np.arange(len(z)), labels] = 1 / len(z)
-        Q = np.exp(z - z.max())
-        return (Q / Q.sum() - P).reshape(1, -1)
+        n, M = np.arange(len(z)), len(z)
+        true = z[n, labels] - z.max()
+        e = np.exp(z - z.max())
+        total = e.sum()
+        e[n, labels] = 0
+        # Q - 1/M at a true logit: what it is ahead of each other true one, less the false ones
+        ahead = true[:, None] - true
+        ahead = np.sign(ahead) * np.exp(np.maximum(true[:, None], true)) * -np.expm1(-abs(ahead))
+        e[n, labels] = (ahead.sum(axis=1) - e.sum()) / M
+        return (e / total).reshape(1, -1)
 
     def printed(self, z: Any, labels: Any) -> tuple[Formula]:
         """Q - P."""
@@ -498,6 +524,11 @@ class BatchCrossEntropy(BatchLoss):
         M, K = z.shape
         Q = sp.exp(z[m, k]) / total(sp.exp(z[i, j]), (i, M), (j, K))
         return (Formula(Q - sp.KroneckerDelta(k, labels[m]) / M, m, k),)
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([[40.0, 0.0, 1.0], [-30.0, 40.0, -2.0]]), np.array([0, 1])
+        yield cls(), np.array([[3.0, -40.0], [-50.0, 3.0 + 1e-9]]), np.array([0, 1])
 
 
 class BatchMaxMargin(BatchLoss):
@@ -558,6 +589,11 @@ class BatchMaxMargin(BatchLoss):
             J.flat[false.argmax()] += 1
             J.flat[np.where(true, z, np.inf).argmin()] -= 1
         return J.reshape(1, -1) / len(z)
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([[2.0, 1.0, 0.5], [2.0, 1.0, 2.0]]), np.array([0, 2])  # at the hinge
+        yield cls(), np.array([[2.0, 1.5, 1.5], [2.0, 1.5, 1.0]]), np.array([0, 0])  # equal ones, true and false
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:

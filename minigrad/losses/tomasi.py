@@ -6,7 +6,7 @@ Letters: ``k`` class or entry, ``y`` label, ``q`` distribution over the classes,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -138,7 +138,7 @@ class CrossEntropy(Loss):
     signature = "z[N,K], labels[N,*] -> loss[N]"
     source = Source("Tomasi 2019, section 2.2", "TC-08")
     constants = ("labels",)
-    laws = (rows_sum_to_zero, shift_invariant)
+    laws: ClassVar[tuple[Callable[..., float], ...]] = (rows_sum_to_zero, shift_invariant)
 
     def symbols(self, *sample: Any) -> list[Any]:
         from ..formula import variable
@@ -228,6 +228,11 @@ class CrossEntropy(Loss):
         q = rng.uniform(0.1, 1, size=(2, 3))
         yield cls(), rng.normal(size=(2, 3)), q / q.sum(axis=1, keepdims=True)
         yield cls(), np.array([[1000.0, -1000.0, 999.0], [40.0, 0.0, 1.0]]), np.array([1, 0])
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([[40.0, 0.0, 1.0], [-30.0, 0.0, 2.0], [1e-9, 0.0, 0.0]]), np.array([0, 0, 1])
+
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:

@@ -62,7 +62,7 @@ class Conv2d(Operation):
         """Sparse matrices: doubly block Toeplitz for x; for the weights, the patches, once for each output channel."""
         from scipy.sparse import csr_array, eye_array, kron, vstack
 
-        O, C, U, V = weight.shape
+        O, _, U, V = weight.shape
         position, within, P, Q = self.taps(x.shape, (U, V))
         i, tap = np.nonzero(within)  # output position i sees tap (c, u, v)
         shape = (P * Q, x.size)
@@ -107,10 +107,11 @@ class Conv2d(Operation):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-        x, weight = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(4, 3, 3, 2))
-        yield cls(), x[:, :, :4, :3], weight, rng.normal(size=4)
-        yield cls((2, 1), (1, 2)), x[:, :1], weight[:2, :1], None
-        yield cls(1, (2, 0), (2, 3)), x[:, :2], weight[:1, :2], rng.normal(size=1)
+        x, weight = rng.normal(size=(3, 3, 6, 5)), rng.normal(size=(4, 3, 3, 2))
+        yield cls(), x[:2, :, :4, :3], weight, rng.normal(size=4)
+        yield cls(2, (1, 2)), x[:, :2], rng.normal(size=(3, 2, 3, 3)), rng.normal(size=3)
+        yield cls((2, 1), (2, 0), (2, 3)), x[:2, :1], weight[:2, :1], None
+        yield cls((1, 3)), x[:2], rng.normal(size=(2, 3, 1, 1)), rng.normal(size=2)
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:

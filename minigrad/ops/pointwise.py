@@ -37,6 +37,11 @@ class Exp(Elementwise):
         yield cls(), rng.normal(size=(2, 3))
         yield cls(), np.array([-700.0, -30.0, 0.0, 5.0])
 
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-600.0, -30.0, 1e-12, 30.0])
+
+
 
 class Log(Elementwise):
     """y = log x, the natural logarithm; -inf at 0 and nan below, as in NumPy."""
@@ -97,6 +102,11 @@ class Abs(Elementwise):
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         yield cls(), np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
 
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-1.0, 0.0])
+
+
 
 class Clip(Elementwise):
     """y = x held between ``low`` and ``high``; the slope is 1 from one to the other, both included, else 0.
@@ -129,6 +139,11 @@ class Clip(Elementwise):
         yield cls(high=0.5), np.array([-2.0, 0.4, 0.7])
 
     @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(-1.0, 0.5), np.array([-1.0, 0.5])
+
+
+    @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
         yield lambda: cls(2.0, 1.0), "low"
 
@@ -151,6 +166,11 @@ class Maximum(Binary):
         x = rng.normal(size=(2, 3))
         yield cls(), x, x + np.array([[-1.0, 0.01, 2.0], [-0.01, 0.7, -3.0]])
 
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([1.0, 2.0]), np.array([1.0, 1.5])
+
+
 
 class Minimum(Binary):
     """z = min(x, y); where they are equal x takes the gradient."""
@@ -169,6 +189,11 @@ class Minimum(Binary):
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         x = rng.normal(size=(2, 3))
         yield cls(), x, x + np.array([[-1.0, 0.01, 2.0], [-0.01, 0.7, -3.0]])
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([1.0, 2.0]), np.array([1.0, 1.5])
+
 
 
 class Where(Elementwise):

@@ -125,11 +125,15 @@ class MaxPool2d(Pool2d):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-        x = rng.normal(size=(2, 3, 5, 4))
+        x = rng.normal(size=(3, 2, 5, 4)) - 3  # below the zeros that padding must not be
         x[0, 0, 1, 1] = x[0, 0, 1, 0] - 0.02  # nearly a tie
-        yield cls((3, 2), (2, 1)), x[:, :2]
-        yield cls(3, 2, 1), x[:, :1]
+        yield cls(3, 2, (1, 0)), x[:2]
+        yield cls((2, 3), (3, 1), (1, 1)), x[:, :1]
         yield cls(2), x
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(2, 1), np.array([[0.0, 0, 0], [1, 1, 0], [0, 1, 1]]).reshape(1, 1, 3, 3)
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
@@ -171,6 +175,6 @@ class AvgPool2d(Pool2d):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-        x = rng.normal(size=(2, 3, 5, 4))
-        yield cls((3, 2), (2, 1)), x[:, :2]
-        yield cls(3, 2, 1), x
+        x = rng.normal(size=(3, 2, 5, 4))
+        yield cls(3, 2, (1, 0)), x[:2]
+        yield cls((2, 3), (3, 1), (2, 1)), x[:, :1]

@@ -30,7 +30,7 @@ class Reduction(Operation, abstract=True):
 
     def axes(self, ndim: int) -> tuple[int, ...]:
         """The axes that are reduced, counted from 0."""
-        return tuple(range(ndim)) if self.axis is None else normalize_axis_tuple(self.axis, ndim)
+        return tuple(range(ndim)) if self.axis is None else tuple(sorted(normalize_axis_tuple(self.axis, ndim)))
 
     def check(self, *arrays: Any) -> None:
         shape = np.shape(arrays[0])
@@ -78,6 +78,7 @@ class Reduction(Operation, abstract=True):
         yield cls(), rng.normal(size=(2, 3))
         yield cls(1), rng.normal(size=(2, 4, 3))
         yield cls((0, -1), keepdims=True), rng.normal(size=(2, 4, 3))
+        yield cls(0), rng.normal(size=(2, 3))
 
     @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
@@ -171,7 +172,11 @@ class Var(Reduction):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         yield from super().samples(rng)
-        yield cls(0, ddof=1), rng.normal(size=(4, 2))
+        yield cls(0, True, ddof=2), rng.normal(size=(4, 2))
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), 256 + np.array([0.5, -0.25, 1.0])  # where the mean of squares less the squared mean loses digits
 
 
 class Extreme(Reduction, abstract=True):
@@ -183,8 +188,8 @@ class Extreme(Reduction, abstract=True):
     def winners(self, x: Any) -> Any:
         """For each entry of y, in C order, the flat position in x of the entry that it is."""
         x = np.asarray(x)
-        axes = sorted(self.axes(x.ndim))
-        last = [axis for axis in range(x.ndim) if axis not in axes] + axes
+        axes = self.axes(x.ndim)
+        last = [axis for axis in range(x.ndim) if axis not in axes] + list(axes)
         order = np.arange(x.size).reshape(x.shape).transpose(last)
         cell = int(np.prod([x.shape[axis] for axis in axes], dtype=int))
         candidates = x.transpose(last).reshape(-1, cell)
@@ -205,6 +210,12 @@ class Extreme(Reduction, abstract=True):
         slopes = np.zeros(np.size(x))
         slopes[self.winners(x)] = 1
         return self.matrix(x, slopes.reshape(np.shape(x)))
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        x = np.array([[[1.0, 2.0], [2.0, 1.0]], [[2.0, 1.0], [1.0, 1.0]]])
+        yield cls(), x
+        yield cls((2, 0)), x
 
     def vjp(self, g: Any, x: Any, y: Any) -> Any:
         row = np.zeros(np.shape(x), dtype=np.asarray(g).dtype)

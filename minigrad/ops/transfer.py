@@ -44,6 +44,11 @@ class ReLU(Elementwise):
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         yield cls(), np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
 
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-1.0, 0.0, 2.0])
+
+
 
 class LeakyReLU(Elementwise):
     """y = a for a >= 0 and beta a below; slope 1 and beta, and ``at_zero`` at the kink. beta >= 0."""
@@ -73,6 +78,11 @@ class LeakyReLU(Elementwise):
         yield cls(0.25), np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
 
     @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(0.25), np.array([-1.0, 0.0, 2.0])
+
+
+    @classmethod
     def errors(cls) -> Iterator[Any]:
         yield lambda: cls(-0.5), "beta"
 
@@ -99,6 +109,11 @@ class Sigmoid(Elementwise):
         yield cls(), rng.normal(size=(2, 3))
         yield cls(), np.array([-700.0, -40.0, 0.0, 40.0, 1000.0])
 
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-600.0, -40.0, 1e-12, 40.0, 600.0])
+
+
 
 class Tanh(Elementwise):
     """y = tanh a; the slope 1 / cosh^2 a is formed without 1 - y^2, so that it is right in the tails."""
@@ -120,3 +135,8 @@ class Tanh(Elementwise):
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         yield cls(), rng.normal(size=(2, 3))
         yield cls(), np.array([-700.0, -40.0, 0.0, 20.0, 1000.0])
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-40.0, -1e-12, 1e-3, 40.0, 60.0])
+

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..operation import Operation, registry
 from .cases import Case, cases
-from .checks import CHECKS, dependent, not_vacuous, refusals
+from .checks import CHECKS, Check, dependent, not_vacuous, refusals
 from .compare import Comparison, compare, gradient
 from .mutants import caught, mutants_of
 from .network import TOLERANCES, network_errors
@@ -138,27 +138,38 @@ def _find(op: str | type[Operation]) -> type[Operation]:
 
 
 def _audit_one(cls: type[Operation], with_mutants: bool) -> Audited:
-    row = Audited(cls.name, dependent=dependent(cls))
-    tried = list(cases(cls))
+    row = Audited(cls.name, dependent=dependent(cls), errors={check.name: None for check in CHECKS})
+    try:
+        tried = list(cases(cls))
+        row.complaints += not_vacuous(cls, tried)
+    except Exception as problem:  # a wrong operation may break in any way, and the others are audited all the same
+        row.complaints.append(f"its samples break it: {type(problem).__name__}: {problem}")
+        return row
     for check in CHECKS:
-        row.errors[check.name] = None
         for case in tried:
-            try:
-                error = check.run(case)
-            except Exception as problem:
-                row.complaints.append(f"{check.name} broke at {case}: {type(problem).__name__}: {problem}")
-                continue
-            if error is None:
-                continue
-            row.errors[check.name] = max(error, row.errors[check.name] or 0.0)
-            if not error <= check.tolerance:
-                row.complaints.append(f"{check.name} is off by {error:.1e} at {case}")
-    row.complaints += not_vacuous(cls, tried)
-    row.refusals, complaints = refusals(cls)
-    row.complaints += complaints
+            _run(row, check, case)
+    try:
+        row.refusals, complaints = refusals(cls)
+        row.complaints += complaints
+    except Exception as problem:
+        row.complaints.append(f"errors() breaks: {type(problem).__name__}: {problem}")
     if with_mutants and row.passed:
         _try_mutants(row, tried)
     return row
+
+
+def _run(row: Audited, check: Check, case: Case) -> None:
+    """Run one check at one case, and note its error and what there is to complain of."""
+    try:
+        error = check(case)
+    except Exception as problem:
+        row.complaints.append(f"{check.name} failed at {case}: {type(problem).__name__}: {problem}")
+        return
+    if error is None:
+        return
+    row.errors[check.name] = max(error, row.errors[check.name] or 0.0)
+    if not error <= check.tolerance:
+        row.complaints.append(f"{check.name} is off by {error:.1e} at {case}")
 
 
 def _try_mutants(row: Audited, tried: list[Case]) -> None:

@@ -15,7 +15,7 @@ from ..jacobian import lift, split
 from ..laws import dense
 from ..operation import Operation, as_tuple
 
-__all__ = ["Case", "cases", "differences", "distance"]
+__all__ = ["Case", "cases", "differences", "distance", "entrywise"]
 
 SEED = 20190213
 
@@ -23,12 +23,14 @@ SEED = 20190213
 class Case:
     """One operation with the inputs of one of its samples; ``exact`` numbers are those of its formula.
 
-    The formula's numbers are computed by mpmath with 30 digits, for the first two samples of the batch. A mutant that
-    leaves the formula alone is tried on ``with_operation(mutant)``, which keeps them.
+    The formula's numbers are computed by mpmath with 30 digits (80 in the tails), for the first two samples of the
+    batch, or the first if they are large. A mutant that leaves the formula alone is tried on
+    ``with_operation(mutant)``, which keeps them.
     """
 
-    def __init__(self, operation: Operation, *arrays: Any):
+    def __init__(self, operation: Operation, *arrays: Any, kind: str = "sample"):
         self.operation = operation
+        self.kind = kind
         self.arrays = arrays
         self.varies = operation.varies(len(arrays))
         self.samples = list(split(operation, *arrays))
@@ -36,7 +38,7 @@ class Case:
     def with_operation(self, operation: Operation, *, same_formula: bool = True) -> Case:
         """The same inputs for another operation."""
         other = Case.__new__(Case)
-        other.operation, other.arrays = operation, self.arrays
+        other.operation, other.arrays, other.kind = operation, self.arrays, self.kind
         other.varies, other.samples = self.varies, self.samples
         if same_formula:
             other.__dict__.update(values=self.values, derivatives=self.derivatives, printed=self.printed)
@@ -73,13 +75,24 @@ class Case:
             sample = tuple(None if value is None else np.ravel(value) for value in sample)
         return formula, symbols, list(sample), shape
 
+    @property
+    def digits(self) -> int:
+        """With how many digits formulas are evaluated."""
+        return 80 if self.kind == "tail" else 30
+
+    @property
+    def witnesses(self) -> range:
+        """The samples at which formulas are evaluated."""
+        entries = np.size(self.outputs[0]) * sum(map(np.size, self.samples[0])) / len(self.samples)
+        return range(min(1 if entries > 1000 else 2, len(self.samples)))
+
     @cached_property
     def values(self) -> list[np.ndarray]:
         """The formula at each of the first samples, as a flat float array."""
         result = []
-        for n in range(min(2, len(self.samples))):
+        for n in self.witnesses:
             formula, symbols, sample, shape = self._in_letters(n)
-            result.append(formula.evaluate(shape, symbols, sample).astype(float).ravel())
+            result.append(formula.evaluate(shape, symbols, sample, self.digits).astype(float).ravel())
         return result
 
     def _evaluate(self, n: int, formulas: Callable[[Any, list[Any]], Any]) -> list[np.ndarray | None]:
@@ -91,7 +104,7 @@ class Case:
                 matrices.append(None)
                 continue
             full = (*shape, *np.shape(sample[k]))
-            matrix = slope.evaluate(full, symbols, sample).astype(float)
+            matrix = slope.evaluate(full, symbols, sample, self.digits).astype(float)
             matrices.append(matrix.reshape(int(np.prod(shape, dtype=int)), -1))
         return matrices
 
@@ -102,7 +115,7 @@ class Case:
         def differentiate(formula: Any, symbols: list[Any]) -> list[Any]:
             return [None if symbol is None else formula.derivative(symbol) for symbol in symbols]
 
-        return [self._evaluate(n, differentiate) for n in range(min(2, len(self.samples)))]
+        return [self._evaluate(n, differentiate) for n in self.witnesses]
 
     @cached_property
     def printed(self) -> list[list[np.ndarray | None]]:
@@ -111,13 +124,18 @@ class Case:
         if form is None:
             return []
         symbols = self.operation.symbols(*self.samples[0])
-        return [self._evaluate(n, lambda *_: form(*symbols)) for n in range(min(2, len(self.samples)))]
+        return [self._evaluate(n, lambda *_: form(*symbols)) for n in self.witnesses]
 
 
 def cases(cls: type[Operation]) -> Iterator[Case]:
-    """The cases of an operation, the same ones at every run."""
-    for operation, *arrays in cls.samples(np.random.default_rng(SEED)):
-        yield Case(operation, *arrays)
+    """The cases of an operation, the same ones at every run: samples, then kinks, then tails."""
+    for kind, tried in (
+        ("sample", cls.samples(np.random.default_rng(SEED))),
+        ("kink", cls.kinks(np.random.default_rng(SEED))),
+        ("tail", cls.tails()),
+    ):
+        for operation, *arrays in tried:
+            yield Case(operation, *arrays, kind=kind)
 
 
 def distance(got: Any, wanted: Any) -> float:
@@ -131,6 +149,15 @@ def distance(got: Any, wanted: Any) -> float:
         return np.inf
     largest = float(abs(wanted).max())
     return float(abs(got - wanted).max()) / (largest or 1.0)
+
+
+def entrywise(got: Any, wanted: Any) -> float:
+    """The largest difference of an entry relative to that entry, for entries that a float can hold."""
+    got, wanted = np.ravel(np.asarray(got, dtype=float)), np.ravel(np.asarray(wanted, dtype=float))
+    if got.shape != wanted.shape:
+        return np.inf
+    gap = np.abs(got - wanted) / np.maximum(np.abs(wanted), 1e-290)
+    return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
 
 
 def differences(f: Callable[[Any], Any], x: Any, step: float = 1e-3) -> np.ndarray:

@@ -8,17 +8,19 @@ Its tolerance stands beside it in `CHECKS`. What concerns a whole class, not a c
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product as product_of
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from .. import kernels as backends
+from ..jacobian import samples_of
 from ..laws import forward_one
-from ..operation import Elementwise, Operation, as_tuple
-from .cases import Case, differences, distance
+from ..operation import Elementwise, Operation, Variable, as_tuple
+from .cases import Case, differences, distance, entrywise
 
 __all__ = ["CHECKS", "Check", "dependent", "not_vacuous", "refusals"]
 
@@ -66,42 +68,58 @@ def by_differences(case: Case) -> float | None:
     return worst(errors)
 
 
-def product(case: Case) -> float | None:
-    """`vjp` on every basis cotangent of the whole batch against the rows of the lifted `jacobian`."""
-    operation, y = case.operation, np.asarray(case.outputs[0])
-    matrices = [J for J, varies in zip(case.lifted, case.varies, strict=True) if varies]
-    found: list[Any] = [None if J is None else np.empty_like(J) for J in matrices]
-    g = np.zeros(y.shape)
-    for i in range(y.size):
-        g.flat[i] = 1
-        rows = as_tuple(operation.vjp(g, *case.arrays, *case.outputs))
-        if len(rows) != len(matrices):
-            return np.inf
-        for row, J, matrix in zip(rows, found, matrices, strict=True):
-            if (row is None) != (matrix is None) or (row is not None and np.size(row) != J.shape[1]):
-                return np.inf
-            if row is not None:
-                J[i] = np.ravel(row)
-        g.flat[i] = 0
-    errors = [distance(a, b) for a, b in zip(found, matrices, strict=True) if b is not None]
-    if operation.selective:
-        errors.append(_alone(case))
+def tails(case: Case) -> float | None:
+    """`forward` and `jacobian` against the formula and its derivative, every entry relative to itself."""
+    errors = [entrywise(forward_one(case.operation, *case.samples[n]), exact) for n, exact in enumerate(case.values)]
+    for n, wanted in enumerate(case.derivatives):
+        pairs = zip(case.jacobians(n), wanted, strict=True)
+        errors += [np.inf if J is None else entrywise(J, exact) for J, exact in pairs if exact is not None]
     return worst(errors)
 
 
-def _alone(case: Case) -> float:
-    """A `vjp` that is asked for one gradient gives that one, the same, and no other."""
-    g = np.cos(np.arange(case.outputs[0].size)).reshape(case.outputs[0].shape)
+def product(case: Case) -> float | None:
+    """`vjp` on every basis cotangent of the whole batch, and on a dense one, against the lifted `jacobian`."""
+    operation, y = case.operation, np.asarray(case.outputs[0])
+    matrices = [J for J, varies in zip(case.lifted, case.varies, strict=True) if varies]
+    cotangents = [*np.eye(y.size), dense_row(y)]
+    errors = [0.0]
+    found: list[list[Any]] = [[] for _ in matrices]
+    for g in cotangents:
+        rows = as_tuple(operation.vjp(g.reshape(y.shape), *case.arrays, *case.outputs))
+        if len(rows) != len(matrices):
+            return np.inf
+        for row, matrix, kept in zip(rows, matrices, found, strict=True):
+            if (row is None) != (matrix is None):
+                return np.inf
+            kept.append(None if row is None else np.ravel(row))
+    for kept, matrix in zip(found, matrices, strict=True):
+        if matrix is not None:
+            if {row.size for row in kept} != {matrix.shape[1]}:
+                return np.inf
+            errors += [distance(kept[:-1], matrix), distance(kept[-1], cotangents[-1] @ matrix)]
+    if operation.selective:
+        errors.append(_in_part(case))
+    return worst(errors)
+
+
+def dense_row(y: Any) -> np.ndarray:
+    """A cotangent for y in which nothing is zero, equal, or of one sign."""
+    return np.asarray(np.cos(1.7 * np.arange(np.size(y))) + 0.01)
+
+
+def _in_part(case: Case) -> float:
+    """A `vjp` that is asked for some gradients gives those, the same, and no others."""
+    g = dense_row(case.outputs[0]).reshape(np.shape(case.outputs[0]))
     vjp: Any = case.operation.vjp
     everything = as_tuple(vjp(g, *case.arrays, *case.outputs))
     errors = [0.0]
-    for k, expected in enumerate(everything):
-        wanted = tuple(k == other for other in range(len(everything)))
+    for wanted in product_of((False, True), repeat=len(everything)):
         rows = as_tuple(vjp(g, *case.arrays, *case.outputs, wanted=wanted))
-        if any(row is not None for other, row in enumerate(rows) if other != k):
-            return np.inf
-        if expected is not None:
-            errors.append(distance(rows[k], expected))
+        for row, expected, asked in zip(rows, everything, wanted, strict=True):
+            if expected is not None and asked:
+                errors.append(np.inf if row is None else distance(row, expected))
+            elif row is not None:
+                return np.inf
     return max(errors)
 
 
@@ -111,16 +129,47 @@ def laws(case: Case) -> float | None:
 
 
 def batch(case: Case) -> float | None:
-    """`forward` of the batch against `forward` of its samples one at a time: they are independent."""
-    if not any(variable.samples for variable in case.operation.parsed.inputs):
+    """The samples are independent: forward and vjp of a batch against those of batches of one, and of one more."""
+    operation = case.operation
+    variables = operation.parsed.of(len(case.arrays))
+    if not any(variable.samples for variable in variables):
         return None
-    together = np.asarray(case.outputs[0])
-    parts = [forward_one(case.operation, *sample) for sample in case.samples]
-    axis = getattr(case.operation, "axis", -1)
-    stacked = np.stack(parts)
-    if len(case.operation.parsed.output.letters) == 1 and axis not in (-1, together.ndim - 1):
-        together = np.moveaxis(together, axis, -1)
-    return distance(together.reshape(stacked.shape), stacked)
+    parts = [forward_one(operation, *sample) for sample in case.samples]
+    errors = [distance(_samples_first(operation, case.outputs[0]), np.stack(parts))]
+    if hasattr(operation, "axis"):
+        return worst(errors)  # its other axes are batches of every shape already
+    alone = [
+        Case(operation, *(_with_axis(v, value) for v, value in zip(variables, sample, strict=True)))
+        for sample in case.samples
+    ]
+    varying = [variable for variable, varies in zip(variables, case.varies, strict=True) if varies]
+    for ones in (alone, [*alone, alone[0]]):
+        columns = zip(variables, zip(*(one.arrays for one in ones), strict=True), strict=True)
+        together = Case(operation, *(_joined(variable, pieces) for variable, pieces in columns))
+        g = dense_row(together.outputs[0]).reshape(np.shape(together.outputs[0]))
+        each = [_rows(one, part[None]) for one, part in zip(ones, g, strict=True)]
+        for variable, row, pieces in zip(varying, _rows(together, g), zip(*each, strict=True), strict=True):
+            if row is not None:
+                errors.append(distance(row, np.concatenate(pieces) if variable.samples else sum(pieces)))
+    return worst(errors)
+
+
+def _joined(variable: Variable, pieces: Sequence[Any]) -> Any:
+    """The inputs of several batches as that of one: end to end if they have samples, else the one that all share."""
+    return np.concatenate(pieces) if variable.samples and pieces[0] is not None else pieces[0]
+
+
+def _rows(case: Case, g: Any) -> tuple[Any, ...]:
+    return as_tuple(case.operation.vjp(g, *case.arrays, *case.outputs))
+
+
+def _with_axis(variable: Variable, value: Any) -> Any:
+    return np.asarray(value)[None] if variable.samples and value is not None else value
+
+
+def _samples_first(operation: Operation, y: Any) -> np.ndarray:
+    """The outputs of a batch with one axis for the samples, as `forward_one` gives them one by one."""
+    return np.stack(list(samples_of(operation, operation.parsed.output, y)))
 
 
 def kernels(case: Case) -> float | None:
@@ -145,12 +194,12 @@ def kernels(case: Case) -> float | None:
     return worst(errors)
 
 
-def _forward_and_vjp(case: Case, arrays: list[Any]) -> list[Any]:
-    """The output and the rows of one cotangent without symmetries."""
+def _forward_and_vjp(case: Case, arrays: list[Any], arrange: Callable[[Any], Any] = np.asarray) -> list[Any]:
+    """The output and the rows of one dense cotangent, laid out in memory by ``arrange``."""
     result = case.operation.forward(*arrays)
     outputs = tuple(result) if case.operation.saved else (result,)
     y = np.asarray(outputs[0])
-    g = np.cos(1.7 * np.arange(y.size)).reshape(y.shape).astype(y.dtype)
+    g = arrange(dense_row(y).reshape(y.shape).astype(y.dtype))
     return [y, *(row for row in as_tuple(case.operation.vjp(g, *arrays, *outputs)) if row is not None)]
 
 
@@ -160,26 +209,54 @@ def _as(array: Any, dtype: Any) -> Any:
 
 def _strided(array: Any) -> Any:
     """The same numbers, spread over memory."""
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
-        return array
-    return np.repeat(array, 2, axis=-1)[..., ::2]
+    return np.repeat(array, 2, axis=-1)[..., ::2] if np.ndim(array) else array
+
+
+def _reversed(array: Any) -> Any:
+    """The same numbers, the last axis stored backwards."""
+    return np.array(array[..., ::-1], order="C")[..., ::-1] if np.ndim(array) else array
+
+
+def _columns_first(array: Any) -> Any:
+    """The same numbers in Fortran order."""
+    return np.asfortranarray(array) if np.ndim(array) else array
 
 
 def conduct(case: Case) -> float | None:
-    """Inputs unchanged, nothing aliased, twice the same, float32 kept, strides indifferent: 0, else inf."""
-    arrays = [_as(array, np.float32) for array in case.arrays]
-    before: list[Any] = [np.array(array) if array is not None else None for array in arrays]
-    first = _forward_and_vjp(case, arrays)
-    second = _forward_and_vjp(case, arrays)
-    unchanged = all(a is None or np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
-    repeated = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True))
-    kept = all(np.asarray(a).dtype == np.float32 for a in first)
-    apart = not any(
-        np.may_share_memory(y, x) for y in first for x in arrays if isinstance(x, np.ndarray) and np.ndim(y)
-    )
-    strided = _forward_and_vjp(case, [_strided(array) for array in arrays])
-    same = max(distance(a, b) for a, b in zip(strided, first, strict=True)) < 1e-5
-    return 0.0 if unchanged and repeated and kept and apart and same else np.inf
+    """Inputs, g and outputs stay as they are, nothing is shared, twice is the same, strides and precision are too.
+
+    Returns how far float32 is from float64, and raises in words where the conduct is wrong.
+    """
+    single = [_as(array, np.float32) for array in case.arrays]
+    first, second = _forward_and_vjp(case, single), _forward_and_vjp(case, single)
+    _changes_nothing(case, single)
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True)):
+        raise ValueError("the same inputs gave other numbers the second time")
+    if any(np.asarray(a).dtype != np.float32 for a in first):
+        raise ValueError(f"float32 became {', '.join(str(np.asarray(a).dtype) for a in first)}")
+    shared = [np.may_share_memory(y, x) for y in first for x in (*single, *second) if isinstance(x, np.ndarray)]
+    if any(shared) and np.ndim(first[0]):
+        raise ValueError("a result shares its memory with an input, or with a later result")
+    double = _forward_and_vjp(case, [_as(array, np.float64) for array in single])
+    for arrange in (_strided, _reversed, _columns_first):
+        other = _forward_and_vjp(case, [array if array is None else arrange(array) for array in single], arrange)
+        if not max(map(distance, other, first)) < 1e-5:
+            raise ValueError(f"other numbers for inputs that are not contiguous ({arrange.__name__[1:]})")
+    return worst(map(distance, first, double))
+
+
+def _changes_nothing(case: Case, arrays: list[Any]) -> None:
+    """Raise if forward or vjp changes what it was given."""
+    kept = [None if array is None else np.array(array) for array in arrays]
+    result = case.operation.forward(*arrays)
+    outputs = tuple(result) if case.operation.saved else (result,)
+    y = np.asarray(outputs[0])
+    g = dense_row(y).reshape(y.shape).astype(y.dtype)
+    given = [*arrays, *outputs, g]
+    kept += [np.array(value) for value in (*outputs, g)]
+    case.operation.vjp(g, *arrays, *outputs)
+    if not all(a is None or np.array_equal(a, b, equal_nan=True) for a, b in zip(given, kept, strict=True)):
+        raise ValueError("forward or vjp changed an input, an output or g")
 
 
 @dataclass(frozen=True)
@@ -189,18 +266,24 @@ class Check:
     name: str
     run: Callable[[Case], float | None]
     tolerance: float
+    kinds: tuple[str, ...] = ("sample",)
+
+    def __call__(self, case: Case) -> float | None:
+        """The error at a case, None if the check does not apply there."""
+        return self.run(case) if case.kind in self.kinds else None
 
 
 CHECKS = (
-    Check("value", value, 1e-12),
-    Check("derivative", derivative, 1e-12),
+    Check("value", value, 1e-12, ("sample", "kink")),
+    Check("derivative", derivative, 1e-12, ("sample", "kink")),
     Check("printed", printed, 1e-12),
     Check("differences", by_differences, 1e-8),
-    Check("product", product, 1e-12),
+    Check("product", product, 1e-12, ("sample", "kink")),
+    Check("tails", tails, 1e-12, ("tail",)),
     Check("laws", laws, 1e-10),
     Check("batch", batch, 1e-12),
     Check("kernels", kernels, 1e-12),
-    Check("conduct", conduct, 0.0),
+    Check("conduct", conduct, 1e-5),
 )
 
 
@@ -212,6 +295,7 @@ def dependent(cls: type[Operation]) -> tuple[str, ...]:
 
 def not_vacuous(cls: type[Operation], tried: list[Case]) -> list[str]:
     """Why the samples of an operation would let a wrong one pass; nothing if they would not."""
+    tried = [case for case in tried if case.kind == "sample"]
     if not tried:
         return ["there are no samples"]
     complaints = []
@@ -227,8 +311,9 @@ def not_vacuous(cls: type[Operation], tried: list[Case]) -> list[str]:
     if not any(_distinct(case) for case in tried):
         complaints.append("no sample has axes of different sizes")
     strides = [(case.operation.stride, _window(case)) for case in tried if hasattr(case.operation, "stride")]
-    if strides and not any(1 < s < k for stride, window in strides for s, k in zip(stride, window, strict=True)):
-        complaints.append("no window overlaps the next one at a stride over 1")
+    for axis, name in enumerate(("vertical", "horizontal")):
+        if strides and not any(1 < stride[axis] < window[axis] for stride, window in strides):
+            complaints.append(f"no window overlaps the next one at a {name} stride over 1")
     if cls.parsed.inputs[0].name == "z" and not any(np.max(np.abs(case.arrays[0])) >= 1000 for case in tried):
         complaints.append("no logits reach 1000")
     return complaints
@@ -261,4 +346,7 @@ def refusals(cls: type[Operation]) -> tuple[int, list[str]]:
                 complaints.append(f"the message does not say what to try: {message}")
         else:
             complaints.append(f"refusal {count}, which should mention {words!r}, did not raise")
+    plain = issubclass(cls, Elementwise) and len(cls.parsed.inputs) == 1  # takes numbers of every shape
+    if not count and not plain:
+        complaints.append("errors() refuses nothing")
     return count, complaints

@@ -116,7 +116,9 @@ def compare(
     return Comparison(what, got, wanted, tolerance, letters)
 
 
-def _evaluate(formula: Any, arrays: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _evaluate(
+    formula: Any, arrays: dict[str, np.ndarray], shape: tuple[int, ...]
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """The formula's numbers, and the letters of its axes."""
     symbolic = isinstance(formula, (Formula, int, float)) or hasattr(formula, "free_symbols")
     if not symbolic and not callable(formula):

@@ -39,7 +39,7 @@ def caught(case: Case, mutant: Operation, same_formula: bool) -> str | None:
     trial = case.with_operation(mutant, same_formula=same_formula)
     for check in CHECKS:
         try:
-            error = check.run(trial)
+            error = check(trial)
         except Exception:  # a mutant may break in any way: that, too, is noticed
             return check.name
         if error is not None and not error <= check.tolerance:
