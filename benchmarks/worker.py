@@ -7,6 +7,7 @@ there is a result or an error, both pickled.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -49,11 +50,20 @@ class Worker:
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """The answer of the method of `Served` of this name; WorkerError instead of whatever it raised."""
+        self.send(request, *arguments)
+        return self.receive()
+
+    def send(self, request: str, *arguments: Any) -> None:
+        """The first half of `ask`."""
         assert self.process.stdin
-        assert self.process.stdout
-        try:
+        with contextlib.suppress(OSError):  # who does not read will not answer
             pickle.dump((request, arguments), self.process.stdin)
             self.process.stdin.flush()
+
+    def receive(self) -> Any:
+        """The second half."""
+        assert self.process.stdout
+        try:
             good, answer = pickle.load(self.process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             raise WorkerError(f"{self.name} died with status {self.process.wait()}") from None
@@ -65,7 +75,8 @@ class Worker:
         """End the process, kindly."""
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
         self.process.stdout.close()
         try:
             self.process.wait(10)
@@ -143,9 +154,14 @@ class Served:
 
 
 def numbers(case: Case, run: Any, read: Any) -> list[np.ndarray]:
-    """What is compared: of a function its result, of training the results of a few steps."""
-    results = [read(run()) for _ in range(STEPS_CHECKED)] if isinstance(case, Step) else [read(run())]
-    return [np.array(array) for result in results for array in result]
+    """What is compared: of a function its result; of training the first loss and gradients, and some later losses.
+
+    Not later gradients: at a kink, of ReLU or max-pool, rounding decides which of two quite different ones it is.
+    """
+    found = read(run())
+    if isinstance(case, Step):
+        found += [read(run())[0] for _ in range(STEPS_CHECKED - 1)]
+    return [np.array(array) for array in found]
 
 
 def main() -> None:

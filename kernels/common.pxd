@@ -46,7 +46,7 @@ cdef inline Py_ssize_t rounded(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
     return pieces(size, unit) * unit
 
 
-cdef inline int crew(int threads, double work, Py_ssize_t parts) noexcept nogil:
+cdef inline int team_for(int threads, double work, Py_ssize_t parts) noexcept nogil:
     """The threads that `work` operations in `parts` pieces deserve.
 
     A parallel region costs some microseconds, and much more where another process wants the core.
@@ -61,26 +61,27 @@ cdef inline void *aligned(void *room) noexcept nogil:
     return <void *> ((<uintptr_t> room + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
 
 
-# A sum in one variable is a chain of additions, each waiting for the one before it, and a compiler may not break the
-# chain, for that changes the rounding. So a long sum is kept in LANES variables: element s goes to lane s mod LANES.
-# A loop over the lanes has no chain and becomes vectors, and the result is rounded less often, too.
+# A sum in one variable is a chain of additions, each waiting for the one before it, and a compiler may not
+# break the chain, for that changes the rounding. So a long sum is kept in LANES variables: element s goes to
+# lane s mod LANES. A loop over the lanes has no chain and becomes vectors, and the result is rounded less
+# often, too.
 
 
 cdef inline void add(floating *lane, const floating *x, Py_ssize_t count) noexcept nogil:
     """lane += x, `count` numbers."""
-    cdef Py_ssize_t s, l
+    cdef Py_ssize_t s, i
     for s in range(count // LANES):
-        for l in range(LANES):
-            lane[l] += x[s * LANES + l]
+        for i in range(LANES):
+            lane[i] += x[s * LANES + i]
     x += count // LANES * LANES
-    for l in range(count % LANES):
-        lane[l] += x[l]
+    for i in range(count % LANES):
+        lane[i] += x[i]
 
 
 cdef inline double total(const floating *lane) noexcept nogil:
     """The sum of the lanes."""
     cdef double result = 0
-    cdef Py_ssize_t l
-    for l in range(LANES):
-        result += lane[l]
+    cdef Py_ssize_t i
+    for i in range(LANES):
+        result += lane[i]
     return result

@@ -5,11 +5,11 @@ For one image, let X^ be the matrix with a row for each tap k = (c, i, j) and a 
 u = (p, q): X^[k, u] is what the tap sees under the pixel. With the weights as a matrix W (O, K),
 
     forward             y  = W X^                         (O, U)
-    input gradient      G^ = W^T g                        (K, U); each entry is added where X^ had its own from
+    input gradient      G^ = W^T g                        (K, U), each entry added where X^ had its own from
     weight gradient     gw = sum over images of g X^^T    (O, K)
 
-X^ is kh kw times as large as the image. Only a piece of it is made at a time, just before it is multiplied. Two
-tables are enough to make it, because an address in the padded image is a sum:
+X^ is kh kw times as large as the image. So it is made a piece at a time, just before the piece is multiplied.
+Two tables are enough to make it, for an address in the padded image is a sum:
 
     X^[k, u] = image[tap[k] + pixel[u]]
 
@@ -23,28 +23,26 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from common cimport CACHE_LINE, KERNELS_OPENMP, LANES, LARGEST, TOO_MANY
-from common cimport add, aligned, begin, crew, pieces, rounded, total
+from common cimport add, aligned, begin, team_for, pieces, rounded, total
 
 cdef extern from "tile.h" nogil:
     enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS, VECTOR_TILES
-    void plain_outer_float(int rows, Py_ssize_t depth, const float *a, const float *left, const float *right,
-                            const Py_ssize_t *row, float *c, Py_ssize_t stride, const float *start)
-    void plain_outer_double(int rows, Py_ssize_t depth, const double *a, const double *left, const double *right,
-                            const Py_ssize_t *row, double *c, Py_ssize_t stride, const double *start)
-    void plain_dot_float(int rows, Py_ssize_t depth, const float *a, const float *b, Py_ssize_t stride,
-                          float *c, Py_ssize_t c_stride)
-    void plain_dot_double(int rows, Py_ssize_t depth, const double *a, const double *b, Py_ssize_t stride,
-                          double *c, Py_ssize_t c_stride)
-    void vector_outer_float(int rows, Py_ssize_t depth, const float *a, const float *left, const float *right,
-                            const Py_ssize_t *row, float *c, Py_ssize_t stride, const float *start)
-    void vector_outer_double(int rows, Py_ssize_t depth, const double *a, const double *left, const double *right,
-                            const Py_ssize_t *row, double *c, Py_ssize_t stride, const double *start)
-    void vector_dot_float(int rows, Py_ssize_t depth, const float *a, const float *b, Py_ssize_t stride,
-                          float *c, Py_ssize_t c_stride)
-    void vector_dot_double(int rows, Py_ssize_t depth, const double *a, const double *b, Py_ssize_t stride,
-                          double *c, Py_ssize_t c_stride)
-    void add_vector_float(float *to, const float *what)
-    void add_vector_double(double *to, const double *what)
+    void plain_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
+                           const Py_ssize_t *, float *, Py_ssize_t, const float *)
+    void plain_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
+                            const Py_ssize_t *, double *, Py_ssize_t, const double *)
+    void plain_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
+    void plain_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
+    void plain_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
+    void plain_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
+    void vector_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
+                            const Py_ssize_t *, float *, Py_ssize_t, const float *)
+    void vector_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
+                             const Py_ssize_t *, double *, Py_ssize_t, const double *)
+    void vector_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
+    void vector_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
+    void vector_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
+    void vector_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
@@ -66,7 +64,7 @@ def set_num_threads(int n):
 
 
 def use_plain_tiles(bint plain):
-    """Compute with the plain loops of tile.h instead of its vectors; returns whether there is a choice. For tests."""
+    """Compute with the plain loops of tile.h, not with its vectors, for tests. Returns if there are both."""
     global plain_tiles
     plain_tiles = plain
     return bool(VECTOR_TILES)
@@ -114,7 +112,7 @@ cdef void check_output(const Window *v, n, o, p, q) except *:
 
 cdef void fill_tables(const Window *v, Py_ssize_t *tap, Py_ssize_t *pixel, Py_ssize_t *row, Py_ssize_t rows,
                       Py_ssize_t stride) noexcept nogil:
-    """Where things lie: tap[k], the tap k = (c, i, j) in the padded image, seen from the corner of its window;
+    """Where things lie: tap[k], the tap k = (c, i, j) in the padded image, seen from its window's corner;
     pixel[u], the corner of the window of the output pixel u = (p, q); row[k], the row k of a gathered piece.
     """
     cdef Py_ssize_t c, i, j, p, q, k
@@ -129,13 +127,13 @@ cdef void fill_tables(const Window *v, Py_ssize_t *tap, Py_ssize_t *pixel, Py_ss
         row[k] = k * stride
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Moving pixels
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 cdef const floating *in_frame(const Window *v, const floating *image, floating *frame) noexcept nogil:
-    """The padded image: `image` itself where there is no padding, else copied into `frame`, whose rim is zero."""
+    """The padded image: `image` itself without padding, else copied into `frame`, whose rim is zero."""
     cdef Py_ssize_t c, h
     if not v.framed:
         return image
@@ -156,21 +154,13 @@ cdef void out_of_frame(const Window *v, const floating *frame, floating *image) 
 
 
 cdef inline bint side_by_side(const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
-    """Whether these output pixels see pixels that are neighbours in the image: `pixel` rises, so the ends tell."""
+    """Whether these output pixels see neighbours in the image: `pixel` rises, so the ends tell."""
     return pixel[count - 1] - pixel[0] == count - 1
 
 
-cdef inline void add_vector(floating *to, const floating *what) noexcept nogil:
-    """to += what, a vector."""
-    if floating is float:
-        add_vector_float(to, what)
-    else:
-        add_vector_double(to, what)
-
-
-cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, const Py_ssize_t *tap, Py_ssize_t taps,
-                 const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
-    """piece[k, u] = image[tap[k] + pixel[u]] for a piece of X^: `taps` rows, `stride` apart, of `count` pixels.
+cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, const Py_ssize_t *tap,
+                 Py_ssize_t taps, const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
+    """piece[k, u] = image[tap[k] + pixel[u]], a piece of X^: `taps` rows, `stride` apart, of `count` pixels.
 
     A vector of pixels at a time, all its taps: pixels that are neighbours in the image move as one.
     """
@@ -189,17 +179,29 @@ cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, cons
         u += here
 
 
-cdef void scatter(const floating *piece, Py_ssize_t stride, floating *image, const Py_ssize_t *tap, Py_ssize_t taps,
-                  const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
+cdef inline void add_rows(Py_ssize_t rows, const floating *a, Py_ssize_t stride, floating *c,
+                          const Py_ssize_t *row) noexcept nogil:
+    """c[row[r]] += a[r], a vector for each r; see tile.h."""
+    if floating is float:
+        if plain_tiles:
+            plain_add_float(<int> rows, a, stride, c, row)
+        else:
+            vector_add_float(<int> rows, a, stride, c, row)
+    else:
+        if plain_tiles:
+            plain_add_double(<int> rows, a, stride, c, row)
+        else:
+            vector_add_double(<int> rows, a, stride, c, row)
+
+
+cdef void scatter(const floating *piece, Py_ssize_t stride, floating *image, const Py_ssize_t *tap,
+                  Py_ssize_t taps, const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
     """image[tap[k] + pixel[u]] += piece[k, u]: the transpose of `gather`."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), k, s, u = 0, here
-    cdef floating *corner
     while u < count:
         here = min(lanes, count - u)
         if here == lanes and side_by_side(pixel + u, lanes):
-            corner = image + pixel[u]
-            for k in range(taps):
-                add_vector(corner + tap[k], piece + k * stride + u)
+            add_rows(taps, piece + u, stride, image + pixel[u], tap)
         else:
             for k in range(taps):
                 for s in range(u, u + here):
@@ -211,8 +213,9 @@ cdef void pack(floating *packed, const floating *matrix, Py_ssize_t rows, Py_ssi
                Py_ssize_t down, Py_ssize_t right) noexcept nogil:
     """The left factor of a product in the order in which the tile reads it.
 
-    matrix[r, k] = matrix[r down + k right] in blocks of at most DEPTH columns; in a block, panels of at most OUTER_ROWS
-    rows; in a panel, column by column. Panels are of nearly equal height: 16 rows are dealt 5, 5, 6, not 6, 6, 4.
+    The entries (r, k), at matrix[r down + k right], go into blocks of at most DEPTH columns; in a block,
+    panels of at most OUTER_ROWS rows; in a panel, column by column. Panels are nearly equal: 16 rows are
+    dealt 5, 5, 6.
     """
     cdef Py_ssize_t blocks = pieces(columns, DEPTH), panels = pieces(rows, OUTER_ROWS), block, panel, k, r
     for block in range(blocks):
@@ -223,9 +226,9 @@ cdef void pack(floating *packed, const floating *matrix, Py_ssize_t rows, Py_ssi
                     packed += 1
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Forward
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *left,
@@ -247,12 +250,12 @@ cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, con
 cdef void forward(const Window *v, const floating *x, const floating *packed, const floating *start,
                   const Py_ssize_t *tap, const Py_ssize_t *pixel, const Py_ssize_t *piece_row, floating *y,
                   floating *room, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The panels `first` to `last` of y = W X^, counted through the batch; a panel is two vectors of pixels wide.
+    """The panels `first` to `last` of y = W X^, counted through the batch; a panel is two vectors of pixels.
 
-    For each image, for each block of taps, for each panel of pixels: gather this piece of X^, which then lies in the
-    first-level cache, and multiply it by each panel of W, a block of which lies in the second-level cache. Where W has
-    only a few rows, gathering would take as long as multiplying: if the pixels of the panel are neighbours in the
-    image, the tile reads them there.
+    For each image, for each block of taps, for each panel of pixels: gather this piece of X^, which then lies
+    in the first-level cache, and multiply it by each panel of W, a block of which lies in the second-level
+    one. Where W has only a few rows, gathering would take as long as multiplying: there, if the pixels of the
+    panel are neighbours in the image, the tile reads them where they are.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), columns = 2 * lanes
     cdef Py_ssize_t panels = pieces(v.pixels, columns), blocks = pieces(v.taps, DEPTH)
@@ -312,12 +315,13 @@ def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1]
     dtype = np.float32 if floating is float else np.float64
     y = np.empty((v.n, v.o, v.p, v.q), dtype)
     cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
-    cdef Py_ssize_t total = v.n * pieces(v.pixels, columns)
-    cdef Py_ssize_t share = rounded((DEPTH + OUTER_ROWS) * columns + v.framed * v.c * v.height * v.width, line)
-    cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, total), t
+    cdef Py_ssize_t panels = v.n * pieces(v.pixels, columns)
+    cdef Py_ssize_t frame = v.framed * v.c * v.height * v.width
+    cdef Py_ssize_t share = rounded((DEPTH + OUTER_ROWS) * columns + frame, line)
+    cdef int team = team_for(threads, 2.0 * v.n * v.o * v.taps * v.pixels, panels), t
     cdef floating[::1] packed = np.empty(v.o * v.taps, dtype)
     cdef floating[::1] start = np.zeros(v.o, dtype)
-    cdef floating[::1] room = np.empty(crew_size * share + line, dtype)
+    cdef floating[::1] room = np.empty(team * share + line, dtype)
     cdef Py_ssize_t[::1] table = np.empty(v.taps + v.pixels + DEPTH, np.intp)
     cdef Py_ssize_t *tap = &table[0]
     cdef Py_ssize_t *pixel = tap + v.taps
@@ -329,26 +333,26 @@ def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1]
     with nogil:
         fill_tables(&v, tap, pixel, row, DEPTH, columns)
         pack(&packed[0], &weight[0, 0, 0, 0], v.o, v.taps, v.taps, 1)
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             forward(&v, &x[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
-                    rooms + t * share, begin(total, t, crew_size), begin(total, t + 1, crew_size))
+                    rooms + t * share, begin(panels, t, team), begin(panels, t + 1, team))
     return y
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The gradient of the input
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 cdef void backward_input(const Window *v, const floating *g, const floating *packed, const floating *start,
                          const Py_ssize_t *tap, const Py_ssize_t *pixel, const Py_ssize_t *piece_row,
                          floating *gx, floating *room,
                          Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The images `first` to `last` of gx: for each panel of pixels, G^ = W^T g a tile at a time, added as soon as
-    it is there.
+    """The images `first` to `last` of gx: for each panel of pixels, G^ = W^T g, each tile added as it comes.
 
-    The taps come in the order j, c, i: one after the other, they add to different rows of the image. In the order
-    c, i, j each would add to the pixels of the one before it, shifted by one, and wait for that to be stored.
+    The taps come in the order j, c, i: one after the other, they add to different rows of the image. In the
+    order c, i, j each would add to the pixels of the one before, shifted by one, and wait until they are
+    stored.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), columns = 2 * lanes
     cdef Py_ssize_t panels = pieces(v.pixels, columns), heights = pieces(v.taps, OUTER_ROWS)
@@ -376,8 +380,8 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
                 for block in range(blocks):
                     o = begin(v.o, block, blocks)
                     depth = begin(v.o, block + 1, blocks) - o
-                    outer(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o, tile,
-                          columns, start if block == 0 else NULL)
+                    outer(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o,
+                          tile, columns, start if block == 0 else NULL)
                 scatter(tile, columns, image, tap + r, rows, pixel + u, count)
         if v.framed:
             out_of_frame(v, frame, gx + n * v.c * v.h * v.w)
@@ -387,9 +391,9 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
                  x_shape, stride, padding, dilation):
     """gx, of the shape x_shape: in one of two ways.
 
-    With stride 1, gx is itself a correlation, of the padded g with the filters turned by 180 degrees. That needs no
-    adding in memory, but computes every pixel from O kh kw numbers, also where padding was cut off: good for many
-    channels and an output about as large as the input. All else, W^T g is added where it belongs.
+    With stride 1, gx is itself a correlation, of the padded g with the filters turned by 180 degrees. Nothing
+    is added in memory then, but each pixel is a sum of O kh kw products, many of them with padding where the
+    output is smaller: good for many channels and images that keep their size. Else W^T g is added up.
     """
     cdef Window v = window(x_shape, (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]),
                            stride, padding, dilation)
@@ -401,11 +405,12 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((v.n, v.c, v.h, v.w), dtype)
     cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
-    cdef Py_ssize_t share = rounded((v.o + OUTER_ROWS) * columns + v.framed * v.c * v.height * v.width, line)
-    cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
+    cdef Py_ssize_t frame = v.framed * v.c * v.height * v.width
+    cdef Py_ssize_t share = rounded((v.o + OUTER_ROWS) * columns + frame, line)
+    cdef int team = team_for(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
     cdef floating[::1] packed = np.empty(v.o * v.taps, dtype)
     cdef floating[::1] start = np.zeros(OUTER_ROWS, dtype)
-    cdef floating[::1] room = np.empty(crew_size * share + line, dtype)
+    cdef floating[::1] room = np.empty(team * share + line, dtype)
     cdef Py_ssize_t[::1] table = np.empty(v.taps + v.pixels + v.o, np.intp)
     cdef Py_ssize_t *tap = &table[0]
     cdef Py_ssize_t *pixel = tap + v.taps
@@ -420,19 +425,19 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
             j, c, i = k // (v.c * v.kh), k // v.kh % v.c, k % v.kh
             tap[k] = (c * v.height + i * v.dh) * v.width + j * v.dw
         pack(&packed[0], &turned[0, 0, 0, 0], v.taps, v.o, v.o, 1)
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             backward_input(&v, &g[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
-                           rooms + t * share, begin(v.n, t, crew_size), begin(v.n, t + 1, crew_size))
+                           rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
     return gx
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The gradient of the weights, and of the bias
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b, Py_ssize_t stride,
-                     floating *c, Py_ssize_t c_stride) noexcept nogil:
+cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b,
+                     Py_ssize_t stride, floating *c, Py_ssize_t c_stride) noexcept nogil:
     """c += a b^T, a tile; see tile.h."""
     if floating is float:
         if plain_tiles:
@@ -449,12 +454,12 @@ cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const
 cdef void backward_weight(const Window *v, const floating *g, const floating *x, const Py_ssize_t *tap,
                           const Py_ssize_t *pixel, floating *gw, floating *room,
                           Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """gw (O, K) = sum of g X^^T over the images `first` to `last`; the rows of gw are rounded up to whole tiles.
+    """gw (O, K) = sum of g X^^T over the images `first` to `last`; rows of gw are rounded up to whole tiles.
 
-    Both factors are contiguous along the pixels, the index summed over: dot products, with vectors along the pixels.
-    The pixels of several images are joined into blocks of 2 kB a row, so that small images fill them too. For each
-    block of pixels, for each group of taps: gather X^ (in the second-level cache); then, for a batch of rows of g
-    that stays in the first-level cache, let the rows of X^ pass by.
+    Both factors are contiguous along the pixels, the index summed over: so dot products, with vectors along
+    the pixels. The pixels of several images are joined into blocks of 2 kB a row, so that small images fill
+    them. For each block of pixels, for each group of taps: gather X^ (in the second-level cache); then, for
+    each batch of rows of g (in the first-level cache), let the rows of X^ pass by.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), block = BLOCK_BYTES // sizeof(floating)
     cdef Py_ssize_t stride = block + lanes, columns = rounded(v.taps, DOT_COLUMNS)
@@ -510,7 +515,7 @@ cdef void backward_weight(const Window *v, const floating *g, const floating *x,
 
 def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, :, ::1] x not None,
                   weight_shape, stride, padding, dilation):
-    """gw, of the shape weight_shape. Each thread sums its own images; the sums are added in the order of the threads."""
+    """gw, of the shape weight_shape. Each thread sums its own images; at last the sums are added in order."""
     cdef Window v = window((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), weight_shape,
                            stride, padding, dilation)
     check_output(&v, g.shape[0], g.shape[1], g.shape[2], g.shape[3])
@@ -520,25 +525,25 @@ def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, 
     cdef Py_ssize_t frames = min(pieces(block, v.pixels) + 1, v.n) * v.framed * v.c * v.height * v.width
     cdef Py_ssize_t share = rounded((v.o + BLOCK_TAPS) * (block + lanes) + frames, line)
     cdef Py_ssize_t slab = rounded(v.o * columns, line)
-    cdef int crew_size = crew(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
-    cdef floating[::1] room = np.empty(crew_size * (share + slab) + line, dtype)
+    cdef int team = team_for(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
+    cdef floating[::1] room = np.empty(team * (share + slab) + line, dtype)
     cdef Py_ssize_t[::1] table = np.empty(v.taps + v.pixels, np.intp)
     cdef Py_ssize_t *tap = &table[0]
     cdef Py_ssize_t *pixel = tap + v.taps
     cdef floating *rooms = <floating *> aligned(&room[0])
-    cdef floating *slabs = rooms + crew_size * share
+    cdef floating *slabs = rooms + team * share
     cdef Py_ssize_t o, k, i
     gw = np.empty((v.o, v.taps), dtype)
     cdef floating[:, ::1] out = gw
     with nogil:
         fill_tables(&v, tap, pixel, NULL, 0, 0)
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             backward_weight(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], tap, pixel, slabs + t * slab,
-                            rooms + t * share, begin(v.n, t, crew_size), begin(v.n, t + 1, crew_size))
+                            rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
         for o in range(v.o):
             for k in range(v.taps):
                 out[o, k] = slabs[o * columns + k]
-                for i in range(1, crew_size):
+                for i in range(1, team):
                     out[o, k] += slabs[i * slab + o * columns + k]
     return gw.reshape(v.o, v.c, v.kh, v.kw)
 

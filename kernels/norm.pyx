@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Batch normalization and its gradient: two passes for the statistics of a channel, one for its output.
 
-x is (N, C, S): N samples, C channels, S pixels. Images (S > 1) are summed a channel at a time, in rows of S, and
-vectors (S = 1) all channels at once, in rows of C: either way the innermost loop has unit stride.
+x is (N, C, S): N samples, C channels, S pixels. Images (S > 1) are summed a channel at a time, along rows of
+S; vectors (S = 1) all channels at once, along rows of C: either way the innermost loop has unit stride.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from common cimport KERNELS_OPENMP, LANES, add, begin, crew, total
+from common cimport KERNELS_OPENMP, LANES, add, begin, team_for, total
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
@@ -24,44 +24,46 @@ def set_num_threads(int n):
     threads = max(n, 1)
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Sums of one row, in lanes
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void add_squares(floating *lane, const floating *x, Py_ssize_t count, floating mean) noexcept nogil:
+cdef inline void add_squares(floating *lane, const floating *x, Py_ssize_t count,
+                             floating mean) noexcept nogil:
     """lane += (x - mean)^2."""
-    cdef Py_ssize_t s, l
+    cdef Py_ssize_t s, i
     for s in range(count // LANES):
-        for l in range(LANES):
-            lane[l] += (x[s * LANES + l] - mean) * (x[s * LANES + l] - mean)
+        for i in range(LANES):
+            lane[i] += (x[s * LANES + i] - mean) * (x[s * LANES + i] - mean)
     x += count // LANES * LANES
-    for l in range(count % LANES):
-        lane[l] += (x[l] - mean) * (x[l] - mean)
+    for i in range(count % LANES):
+        lane[i] += (x[i] - mean) * (x[i] - mean)
 
 
 cdef inline void add_products(floating *lane, const floating *g, const floating *x, Py_ssize_t count,
                               floating mean) noexcept nogil:
     """lane += g (x - mean)."""
-    cdef Py_ssize_t s, l
+    cdef Py_ssize_t s, i
     for s in range(count // LANES):
-        for l in range(LANES):
-            lane[l] += g[s * LANES + l] * (x[s * LANES + l] - mean)
+        for i in range(LANES):
+            lane[i] += g[s * LANES + i] * (x[s * LANES + i] - mean)
     x += count // LANES * LANES
     g += count // LANES * LANES
-    for l in range(count % LANES):
-        lane[l] += g[l] * (x[l] - mean)
+    for i in range(count % LANES):
+        lane[i] += g[i] * (x[i] - mean)
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Forward
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 cdef void normalize_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels, const floating *x,
-                           const floating *weight, const floating *bias, double eps, floating *y, floating *mean,
-                           floating *inv_std, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The channels `first` to `last` of images: each is read three times, and the second and third from the cache."""
+                           const floating *weight, const floating *bias, double eps, floating *y,
+                           floating *mean, floating *inv_std,
+                           Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The channels `first` to `last` of images: each is read three times, twice of these from the cache."""
     cdef Py_ssize_t c, i, s, row
     cdef double m = <double> n * <double> pixels
     cdef floating lane[LANES]
@@ -116,32 +118,35 @@ def batch_norm(x, const floating[::1] weight not None, const floating[::1] bias 
     cdef const floating[::1] values = x.reshape(-1)
     cdef Py_ssize_t n = len(x), channels = weight.shape[0], pixels
     if values.shape[0] < 1 or x.shape[:2] != (n, channels) or bias.shape[0] != channels:
-        raise ValueError(f"batch_norm: x {x.shape}, {weight.shape[0]} weights and {bias.shape[0]} biases do not match")
+        raise ValueError(f"batch_norm: x {x.shape} does not go with {weight.shape[0]} weights and biases")
     pixels = values.shape[0] // (n * channels)
     dtype = np.float32 if floating is float else np.float64
     y, mean, inv_std = np.empty(x.shape, dtype), np.empty(channels, dtype), np.empty(channels, dtype)
-    cdef floating[::1] out = y.reshape(-1), means = mean, inv_stds = inv_std, scale = np.empty(channels, dtype)
-    cdef int crew_size = crew(threads, 4.0 * values.shape[0], channels), t
+    cdef floating[::1] out = y.reshape(-1), means = mean, inv_stds = inv_std
+    cdef floating[::1] scale = np.empty(channels, dtype)
+    cdef int team = team_for(threads, 4.0 * values.shape[0], channels), t
     with nogil:
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             if pixels > 1:
-                normalize_images(n, channels, pixels, &values[0], &weight[0], &bias[0], eps, &out[0], &means[0],
-                                 &inv_stds[0], begin(channels, t, crew_size), begin(channels, t + 1, crew_size))
+                normalize_images(n, channels, pixels, &values[0], &weight[0], &bias[0], eps, &out[0],
+                                 &means[0], &inv_stds[0],
+                                 begin(channels, t, team), begin(channels, t + 1, team))
             else:
                 normalize_vectors(n, channels, &values[0], &weight[0], &bias[0], eps, &out[0], &means[0],
                                   &inv_stds[0], &scale[0],
-                                  begin(channels, t, crew_size), begin(channels, t + 1, crew_size))
+                                  begin(channels, t, team), begin(channels, t + 1, team))
     return y, mean, inv_std
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Backward: gx = weight inv_std (g - mean(g) - x^ mean(g x^)), x^ = (x - mean) inv_std
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
-cdef void backward_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels, const floating *g, const floating *x,
-                          const floating *weight, const floating *mean, const floating *inv_std, floating *gx,
-                          floating *gweight, floating *gbias, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+cdef void backward_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels, const floating *g,
+                          const floating *x, const floating *weight, const floating *mean,
+                          const floating *inv_std, floating *gx, floating *gweight, floating *gbias,
+                          Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The channels `first` to `last` of images: both sums in one pass, gx in another."""
     cdef Py_ssize_t c, i, s, row
     cdef double m = <double> n * <double> pixels
@@ -166,8 +171,8 @@ cdef void backward_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels, 
 
 
 cdef void backward_vectors(Py_ssize_t n, Py_ssize_t channels, const floating *g, const floating *x,
-                           const floating *weight, const floating *mean, const floating *inv_std, floating *gx,
-                           floating *gweight, floating *gbias, floating *slope,
+                           const floating *weight, const floating *mean, const floating *inv_std,
+                           floating *gx, floating *gweight, floating *gbias, floating *slope,
                            Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The channels `first` to `last` of vectors."""
     cdef Py_ssize_t c, i
@@ -202,16 +207,17 @@ def batch_norm_input(g, x, const floating[::1] weight not None, const floating[:
     pixels = xs.shape[0] // (n * channels)
     dtype = np.float32 if floating is float else np.float64
     gx, gweight, gbias = np.empty(x.shape, dtype), np.empty(channels, dtype), np.empty(channels, dtype)
-    cdef floating[::1] out = gx.reshape(-1), gweights = gweight, gbiases = gbias, slope = np.empty(channels, dtype)
-    cdef int crew_size = crew(threads, 4.0 * xs.shape[0], channels), t
+    cdef floating[::1] out = gx.reshape(-1), gweights = gweight, gbiases = gbias
+    cdef floating[::1] slope = np.empty(channels, dtype)
+    cdef int team = team_for(threads, 4.0 * xs.shape[0], channels), t
     with nogil:
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             if pixels > 1:
-                backward_images(n, channels, pixels, &gs[0], &xs[0], &weight[0], &mean[0], &inv_std[0], &out[0],
-                                &gweights[0], &gbiases[0], begin(channels, t, crew_size),
-                                begin(channels, t + 1, crew_size))
+                backward_images(n, channels, pixels, &gs[0], &xs[0], &weight[0], &mean[0], &inv_std[0],
+                                &out[0], &gweights[0], &gbiases[0], begin(channels, t, team),
+                                begin(channels, t + 1, team))
             else:
                 backward_vectors(n, channels, &gs[0], &xs[0], &weight[0], &mean[0], &inv_std[0], &out[0],
-                                 &gweights[0], &gbiases[0], &slope[0], begin(channels, t, crew_size),
-                                 begin(channels, t + 1, crew_size))
+                                 &gweights[0], &gbiases[0], &slope[0], begin(channels, t, team),
+                                 begin(channels, t + 1, team))
     return gx, gweight, gbias

@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Max-pool and average pool, and their gradients: plain loops along rows of pixels.
 
-Every channel of every image is a plane of its own, and the planes are dealt to the threads. A loop is fast if it runs
-along memory, without a decision and with nothing to wait for: a compiler turns it into vectors. So the pixels are
-first put side by side as the taps of the window see them, and then each tap is one loop over all the output pixels.
+Every channel of every image is a plane of its own, and the planes are dealt to the threads. A loop is fast if
+it runs along memory, without a decision and with nothing to wait for: a compiler turns it into vectors. So
+pixels are first put side by side as the taps of the window see them; then each tap is one loop over all
+output pixels.
 """
 
 import numpy as np
@@ -13,12 +14,12 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
-from common cimport KERNELS_OPENMP, LARGEST, TOO_MANY, begin, crew, pieces
+from common cimport KERNELS_OPENMP, LARGEST, TOO_MANY, begin, team_for, pieces
 
 cdef extern from *:
     """
-    /* The one loop that decides the speed of the max-pool, in C so that it can be compiled twice, for the vectors
-       of every x86-64 processor and for those of a newer one: the loader takes what the processor has. */
+    /* The one loop that decides the speed of the max-pool, in C so that it can be compiled twice: for any
+       x86-64 processor, and for those with vectors of 32 bytes. The loader takes what the processor has. */
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__AVX2__)
     #define CLONES __attribute__((target_clones("avx2", "default")))
     #else
@@ -94,9 +95,9 @@ cdef void check_output(shape, expected) except *:
         raise ValueError(f"pool: the output is {expected}, its gradient or winners {tuple(shape)}")
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Max-pool
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 
 cdef inline void deal(floating *even, floating *odd, const floating *row, Py_ssize_t pairs) noexcept nogil:
@@ -136,7 +137,7 @@ cdef const floating *in_phases(const Window *v, const floating *image, floating 
 
 cdef inline void challenge(floating *best, int *winner, const floating *seen, Py_ssize_t count,
                            int tap) noexcept nogil:
-    """Let what one tap sees challenge the best so far: a larger pixel wins, and NaN wins over every number."""
+    """Let what one tap sees challenge the best so far: a larger pixel wins, and so does NaN."""
     if floating is float:
         challenge_float(best, winner, seen, count, tap)
     else:
@@ -154,15 +155,16 @@ cdef void max_planes(const Window *v, const floating *x, floating *y, number *wi
                      int *winner, floating *room, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The planes `first` to `last`.
 
-    In its phase, what a tap sees under all the output pixels is one stretch of memory, since neighbours in the output
-    are neighbours there; `span - Q` pixels at the end of each row are of no window, and dropped at the end. Padding
-    is -inf and never wins: `start` says for each window its first tap inside the image, the winner at first.
+    What a tap sees under all output pixels is one stretch of its phase, since neighbours in the output are
+    neighbours there; `span - Q` pixels at the end of each row belong to no window, and are dropped in the
+    end. Padding is -inf and never wins: at first, `start`, the first tap inside the image is the winner.
     """
     cdef Py_ssize_t size = v.rows * v.span, count = (v.p - 1) * v.span + v.q
     cdef Py_ssize_t plane, p, i, j
     cdef floating *best = room
     cdef floating *frame = room + size
     cdef const floating *phases
+    cdef const floating *seen
     for i in range(v.sh * v.sw * size):
         frame[i] = -INFINITY
     for plane in range(first, last):
@@ -171,18 +173,18 @@ cdef void max_planes(const Window *v, const floating *x, floating *y, number *wi
         memcpy(winner, start, count * sizeof(int))
         for i in range(v.kh):
             for j in range(v.kw):
-                challenge(best, winner, phases + (i % v.sh * v.sw + j % v.sw) * size + i // v.sh * v.span + j // v.sw,
-                          count, <int> (i * v.kw + j))
+                seen = phases + (i % v.sh * v.sw + j % v.sw) * size + i // v.sh * v.span + j // v.sw
+                challenge(best, winner, seen, count, <int> (i * v.kw + j))
         for p in range(v.p):
             memcpy(y + (plane * v.p + p) * v.q, best + p * v.span, v.q * sizeof(floating))
             narrow(winners + (plane * v.p + p) * v.q, winner + p * v.span, v.q)
 
 
 cdef max_pool(const Window *v, const floating *x, floating *y, number *winners):
-    cdef int crew_size = crew(threads, 4.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
+    cdef int team = team_for(threads, 4.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
     cdef int[:, ::1] start = np.empty((v.rows, v.span), np.intc)
-    cdef int[:, ::1] winner = np.empty((crew_size, v.rows * v.span), np.intc)
-    cdef floating[:, ::1] room = np.empty((crew_size, (1 + v.sh * v.sw) * v.rows * v.span),
+    cdef int[:, ::1] winner = np.empty((team, v.rows * v.span), np.intc)
+    cdef floating[:, ::1] room = np.empty((team, (1 + v.sh * v.sw) * v.rows * v.span),
                                           np.float32 if floating is float else np.float64)
     cdef Py_ssize_t p, q
     with nogil:
@@ -190,9 +192,9 @@ cdef max_pool(const Window *v, const floating *x, floating *y, number *winners):
             for q in range(v.span):
                 start[p, q] = <int> (max(v.ph - p * v.sh, <Py_ssize_t> 0) * v.kw
                                      + max(v.pw - q * v.sw, <Py_ssize_t> 0))
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             max_planes(v, x, y, winners, &start[0, 0], &winner[t, 0], &room[t, 0],
-                       begin(v.planes, t, crew_size), begin(v.planes, t + 1, crew_size))
+                       begin(v.planes, t, team), begin(v.planes, t + 1, team))
 
 
 def max_pool2d(const floating[:, :, :, ::1] x not None, kernel, stride, padding):
@@ -214,8 +216,9 @@ def max_pool2d(const floating[:, :, :, ::1] x not None, kernel, stride, padding)
 
 
 cdef void spread_planes(const Window *v, const floating *g, const number *winners, const Py_ssize_t *offset,
-                        Py_ssize_t taps, floating *gx, floating *frame, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Add each g, from the plane `first` on, where its winner stands: the corner of the window, and from there `offset[winner]`."""
+                        Py_ssize_t taps, floating *gx, floating *frame,
+                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The planes `first` to `last`: add each g to its winner, `offset[winner]` from the window's corner."""
     cdef Py_ssize_t plane, p, q, h, tap, step = v.sw, count = v.q
     cdef floating *image
     cdef floating *corner
@@ -234,7 +237,8 @@ cdef void spread_planes(const Window *v, const floating *g, const number *winner
             g += count
         if v.framed:
             for h in range(v.h):
-                memcpy(gx + (plane * v.h + h) * v.w, frame + (h + v.ph) * v.width + v.pw, v.w * sizeof(floating))
+                memcpy(gx + (plane * v.h + h) * v.w, frame + (h + v.ph) * v.width + v.pw,
+                       v.w * sizeof(floating))
 
 
 def max_pool2d_input(const floating[:, :, :, ::1] g not None, const number[:, :, :, ::1] winners not None,
@@ -249,23 +253,25 @@ def max_pool2d_input(const floating[:, :, :, ::1] g not None, const number[:, :,
     gx = np.empty((n, c, v.h, v.w), dtype)
     i, j = np.ogrid[:v.kh, :v.kw]
     cdef Py_ssize_t[::1] offset = (i * v.width + j).ravel().astype(np.intp, copy=False)
-    cdef int crew_size = crew(threads, 8.0 * v.planes * v.p * v.q, v.planes), t
+    cdef int team = team_for(threads, 8.0 * v.planes * v.p * v.q, v.planes), t
     cdef Py_ssize_t share = v.framed * v.height * v.width
-    cdef floating[::1] frames = np.empty(crew_size * share + 1, dtype)
+    cdef floating[::1] frames = np.empty(team * share + 1, dtype)
     cdef floating[:, :, :, ::1] out = gx
     with nogil:
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             spread_planes(&v, &g[0, 0, 0, 0], &winners[0, 0, 0, 0], &offset[0], v.kh * v.kw, &out[0, 0, 0, 0],
-                          &frames[t * share], begin(v.planes, t, crew_size), begin(v.planes, t + 1, crew_size))
+                          &frames[t * share],
+                          begin(v.planes, t, team), begin(v.planes, t + 1, team))
     return gx
 
 
-# ----------------------------------------------------------------------------------------------------------------
-# Average pool: a mean over rows of means over columns, so first down the columns of the window, then along its rows
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
+# Average pool: the mean of a window, first down its columns, then along its rows
+# ------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void add_seen(floating *total, const floating *row, Py_ssize_t step, Py_ssize_t count) noexcept nogil:
+cdef inline void add_seen(floating *total, const floating *row, Py_ssize_t step,
+                          Py_ssize_t count) noexcept nogil:
     """Add what a tap sees along a row."""
     cdef Py_ssize_t q
     for q in range(count):
@@ -274,7 +280,7 @@ cdef inline void add_seen(floating *total, const floating *row, Py_ssize_t step,
 
 cdef void mean_planes(const Window *v, const floating *x, floating *y, floating *columns,
                       Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The planes `first` to `last`; `columns`, of the width of the padded plane, are the sums down a window."""
+    """The planes `first` to `last`; `columns`, as wide as the padded plane, are the sums down the windows."""
     cdef Py_ssize_t plane, p, q, i, j, top
     cdef floating *mean
     cdef floating area = <floating> v.kh * <floating> v.kw
@@ -302,19 +308,19 @@ def avg_pool2d(const floating[:, :, :, ::1] x not None, kernel, stride, padding)
     cdef Window v = window((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), kernel, stride, padding, False)
     dtype = np.float32 if floating is float else np.float64
     y = np.empty((x.shape[0], x.shape[1], v.p, v.q), dtype)
-    cdef int crew_size = crew(threads, 1.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
-    cdef floating[:, ::1] columns = np.empty((crew_size, v.width + 16), dtype)
+    cdef int team = team_for(threads, 1.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
+    cdef floating[:, ::1] columns = np.empty((team, v.width + 16), dtype)
     cdef floating[:, :, :, ::1] out = y
     with nogil:
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             mean_planes(&v, &x[0, 0, 0, 0], &out[0, 0, 0, 0], &columns[t, 0],
-                        begin(v.planes, t, crew_size), begin(v.planes, t + 1, crew_size))
+                        begin(v.planes, t, team), begin(v.planes, t + 1, team))
     return y
 
 
 cdef void share_planes(const Window *v, const floating *g, floating *gx, floating *columns,
                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The planes `first` to `last`; `columns` are the shares of a row of windows, the same for each of its rows."""
+    """The planes `first` to `last`; `columns` are the shares from a row of windows, the same in each row."""
     cdef Py_ssize_t plane, p, q, i, j, top
     cdef floating area = <floating> v.kh * <floating> v.kw, share
     for plane in range(first, last):
@@ -337,11 +343,11 @@ def avg_pool2d_input(const floating[:, :, :, ::1] g not None, x_shape, kernel, s
     check_output((g.shape[0], g.shape[1], g.shape[2], g.shape[3]), (n, c, v.p, v.q))
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((n, c, v.h, v.w), dtype)
-    cdef int crew_size = crew(threads, 1.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
-    cdef floating[:, ::1] columns = np.empty((crew_size, v.width + 16), dtype)
+    cdef int team = team_for(threads, 1.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
+    cdef floating[:, ::1] columns = np.empty((team, v.width + 16), dtype)
     cdef floating[:, :, :, ::1] out = gx
     with nogil:
-        for t in prange(crew_size, num_threads=crew_size, schedule="static", use_threads_if=crew_size > 1):
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             share_planes(&v, &g[0, 0, 0, 0], &out[0, 0, 0, 0], &columns[t, 0],
-                         begin(v.planes, t, crew_size), begin(v.planes, t + 1, crew_size))
+                         begin(v.planes, t, team), begin(v.planes, t + 1, team))
     return gx

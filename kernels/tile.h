@@ -24,10 +24,12 @@
  * Two tiles, for the two orders in which the operands lie in memory:
  *
  *   outer   C[r, u] = start[r] + sum over k of A[r, k] B[k, u]        (without start: C[r, u] + ...)
- *           vectors along the columns u. A is packed: for each k, its `rows` values side by side. Row k of B is two
- *           vectors, at left + row[k] and right + row[k]: in a packed piece of B, or where it lies anyway.
+ *           vectors along the columns u. A is packed: for each k, its `rows` values side by side. Row k of B
+ *           is two vectors, at left + row[k] and right + row[k]: in a packed piece, or where it lies anyway.
  *   dot     C[r, s] += sum over k of A[r, k] B[s, k]                  for DOT_COLUMNS rows s of B
- *           vectors along the sum index k, in which A and B are both contiguous; the lanes are added at the end.
+ *           vectors along the sum index k, in which A and B are contiguous; the lanes are added at the end.
+ *   add     C[row[r] ...] += A[r, ...]                                one vector of each row of a tile
+ *           for a product that is not stored, but added to where the table says.
  *
  * Each is written twice. The plain loops are the definition, and run wherever there are no vector types.
  * The others are the same loops with GNU vector types, which GCC and Clang translate for every processor:
@@ -74,6 +76,12 @@ static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const rea
                 sum += a[r * stride + k] * b[s * stride + k];                                              \
             c[r * c_stride + s] += sum;                                                                    \
         }                                                                                                  \
+}                                                                                                          \
+static void plain_add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)     \
+{                                                                                                          \
+    for (int r = 0; r < rows; r++)                                                                         \
+        for (int l = 0; l < LANES(real); l++)                                                              \
+            c[row[r] + l] += a[r * stride + l];                                                            \
 }
 PLAIN_TILES(float)
 PLAIN_TILES(double)
@@ -151,9 +159,17 @@ TWICE static void dot_##real##_##rows(ptrdiff_t depth, const real *a, const real
         }                                                                                                  \
 }
 
+#define ADD(real)                                                                                          \
+TWICE static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, real *c,                    \
+                                    const ptrdiff_t *row)                                                  \
+{                                                                                                          \
+    for (int r = 0; r < rows; r++)                                                                         \
+        VECTOR(real, c + row[r]) += VECTOR(real, a + r * stride);                                          \
+}
+
 #define VECTOR_TILES_OF(real)                                                                              \
 OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                  \
-DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4)                                                        \
+DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4) ADD(real)                                              \
 static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,                \
                                 const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,        \
                                 const real *start)                                                         \
@@ -170,10 +186,6 @@ static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const re
     static void (*const tile[])(ptrdiff_t, const real *, const real *, ptrdiff_t, real *, ptrdiff_t) = {   \
         dot_##real##_1, dot_##real##_2, dot_##real##_3, dot_##real##_4};                                   \
     tile[rows - 1](depth, a, b, stride, c, c_stride);                                                      \
-}                                                                                                          \
-static inline void add_vector_##real(real *to, const real *what)                                           \
-{                                                                                                          \
-    VECTOR(real, to) += VECTOR(real, what);                                                                \
 }
 
 VECTOR_TILES_OF(float)
@@ -185,15 +197,8 @@ VECTOR_TILES_OF(double)
 #define vector_outer_double plain_outer_double
 #define vector_dot_float plain_dot_float
 #define vector_dot_double plain_dot_double
-
-static inline void add_vector_float(float *to, const float *what)
-{
-    for (int l = 0; l < LANES(float); l++) to[l] += what[l];
-}
-static inline void add_vector_double(double *to, const double *what)
-{
-    for (int l = 0; l < LANES(double); l++) to[l] += what[l];
-}
+#define vector_add_float plain_add_float
+#define vector_add_double plain_add_double
 #endif
 
 #endif

@@ -93,7 +93,7 @@ def digits(
     sizes = _sizes("digits", len(labels), test=test, validation=validation)
     tested, validated, trained = (
         _images(images[part], labels[part], largest=16, dtype=dtype)
-        for part in _stratified(labels, sizes, np.random.default_rng(seed))
+        for part in stratified(labels, sizes, np.random.default_rng(seed))
     )
     return Splits(trained, validated, tested)
 
@@ -226,7 +226,7 @@ def mnist(
     sizes = _sizes("mnist", len(train_labels), validation=validation)
     validated, trained = (
         _images(train_images[part], train_labels[part], largest=255, dtype=dtype)
-        for part in _stratified(train_labels, sizes, np.random.default_rng(seed))
+        for part in stratified(train_labels, sizes, np.random.default_rng(seed))
     )
     return Splits(trained, validated, _images(test_images, test_labels, largest=255, dtype=dtype))
 
@@ -365,7 +365,7 @@ def _sizes(who: str, n: int, **sizes: int | float) -> list[int]:
     return counts
 
 
-def _stratified(labels: NDArray[np.uint8], sizes: list[int], rng: np.random.Generator) -> list[IntArray]:
+def stratified(labels: NDArray[np.uint8], sizes: list[int], rng: np.random.Generator) -> list[IntArray]:
     """Disjoint sets of positions of the given sizes, then the rest, each with every class in proportion.
 
     The members of each class, shuffled, are spread evenly over [0, 1); whatever stretch of that interval is

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import nn
-from .data import _stratified, one_hot
+from .data import one_hot, stratified
 from .losses import CrossEntropy, SquaredError
 from .metrics import decide
 from .optim import SGD, MomentumSchedule
@@ -131,7 +131,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         train, held_out = (X, targets), None
         if self.patience is not None:
             out = min(max(round(self.validation_fraction * N), 1), N - 1)
-            validated, trained = _stratified(codes, [out], rng)
+            validated, trained = stratified(codes, [out], rng)
             train, held_out = (X[trained], targets[trained]), (X[validated], targets[validated])
         momentum = MomentumSchedule() if self.momentum is None else self.momentum
         self.history_ = fit(

@@ -168,6 +168,18 @@ class Tensor:
             )
         return np.array(self.data, dtype=dtype)
 
+    def __array_function__(self, numpy_function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
+        """NumPy's functions see the numbers alone, and are refused, by `__array__`, where a gradient would be lost."""
+        if numpy_function in (np.shape, np.ndim, np.size):
+            return numpy_function(arguments[0].data)
+
+        def plain(x: Any) -> Any:
+            if isinstance(x, (list, tuple)):
+                return type(x)(map(plain, x))
+            return np.asarray(x) if isinstance(x, Tensor) else x
+
+        return numpy_function(*map(plain, arguments), **{name: plain(value) for name, value in keywords.items()})
+
     def __format__(self, form: str) -> str:
         return format(self.item(), form) if form else str(self)
 
@@ -353,6 +365,10 @@ class Tensor:
         """The same entries in C order in another shape; one size may be -1."""
         return function_named("reshape")(self, shape[0] if len(shape) == 1 else shape)
 
+    def flatten(self) -> Tensor:
+        """All entries in C order, in one axis."""
+        return self.reshape(-1)
+
     def transpose(self, *axes: Any) -> Tensor:
         """The axes in another order; reversed if none is given."""
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
@@ -531,7 +547,10 @@ def function(cls: type[Operation]) -> Callable[..., Tensor]:
     def run(*arguments: Any, **keywords: Any) -> Any:
         if plain is not None and not keywords and len(arguments) == count:
             return plain(*arguments)
-        bound = signature.bind(*arguments, **keywords)
+        try:
+            bound = signature.bind(*arguments, **keywords)
+        except TypeError as error:
+            raise TypeError(f"{cls.name}: {error}: it is {cls.name}{signature}") from None
         bound.apply_defaults()
         values = tuple(bound.arguments.values())
         return cls(*values[count:])(*values[:count])

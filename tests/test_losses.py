@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from minigrad import Tensor
-from minigrad.losses import CrossEntropy, SquaredError, TwoClassCrossEntropy
+from minigrad.losses import CrossEntropy, Loss, SquaredError, TwoClassCrossEntropy
+from minigrad.operation import registry
 
 
 def exact_cross_entropy(z: np.ndarray, y: int) -> tuple[mpmath.mpf, list[mpmath.mpf]]:
@@ -82,6 +83,27 @@ def test_reductions() -> None:
     assert each.shape == (3,)
     assert CrossEntropy("sum")(z, y).item() == pytest.approx(each.sum())
     assert CrossEntropy()(z, y).item() == pytest.approx(each.mean())
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, cls in sorted(registry.items()) if issubclass(cls, Loss) and cls.parsed.output.samples]
+)
+def test_every_loss_reduces_its_samples(name: str, rng: np.random.Generator) -> None:
+    """Mean and sum over the batch, in value and gradient."""
+    operation, *arrays = next(iter(registry[name].samples(rng)))
+    found = {}
+    for reduction in ("none", "mean", "sum"):
+        operation.reduction = reduction
+        x = Tensor(arrays[0], requires_grad=True)
+        loss = operation(x, *arrays[1:])
+        loss.backward(np.ones(loss.shape))
+        found[reduction] = loss.data, x.grad
+    each, rows = found["none"]
+    assert len(each) > 1
+    np.testing.assert_allclose(found["sum"][0], each.sum())
+    np.testing.assert_allclose(found["mean"][0], each.mean())
+    np.testing.assert_allclose(found["sum"][1], rows)
+    np.testing.assert_allclose(found["mean"][1], rows / len(each))
 
 
 def test_squared_error_has_no_half_and_sums_over_a_sample() -> None:

@@ -1,13 +1,18 @@
 """Tensors and the tape."""
 
 import gc
+import pickle
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minigrad as mg
 from minigrad import Tensor
+from minigrad.operation import registry
 
 
 def leaf(*values: float) -> Tensor:
@@ -229,6 +234,64 @@ def test_iteration_and_numbers() -> None:
         np.stack([x, x])
     assert "requires_grad" in repr(x)
     assert "op=Sum" in repr(x.sum())
+
+
+def test_numpy_functions_do_not_lose_gradients_in_silence() -> None:
+    x = leaf(1.0, 2.0)
+    calls = (np.sum, np.mean, lambda x: np.where([True], x, 0), lambda x: np.concatenate([x, x]), lambda x: Tensor([x]))
+    for call in calls:
+        with pytest.raises(TypeError, match=r"x\.data"):
+            call(x)
+    assert np.shape(x) == (2,)
+    assert np.sum(x.detach()) == 3
+    assert f"{x.sum():.2f}" == "3.00"
+    with pytest.raises(TypeError, match=r"conv2d: .*strid.*stride"):
+        mg.conv2d(x, x, strid=2)
+
+
+def test_pickled_networks_train_on(tmp_path: Path) -> None:
+    """In a process whose counter begins anew, inputs must still be older than what is made of them."""
+    model = mg.nn.Sequential(mg.nn.Linear(2, 3, seed=0), mg.nn.Linear(3, 1, seed=1))
+    (tmp_path / "model").write_bytes(pickle.dumps(model))
+    code = (
+        "import pickle, sys, numpy as np, minigrad as mg; model = pickle.load(open(sys.argv[1], 'rb')); "
+        "model(np.ones((1, 2))).sum().backward(); sys.exit(any(p.grad is None for p in model.parameters()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "model")], check=False).returncode == 0
+
+
+def test_a_wider_dtype_may_join_after_a_kernel() -> None:
+    x = Tensor(np.ones((1, 1, 3, 3), dtype=np.float32), requires_grad=True)
+    y = mg.conv2d(x, np.ones((1, 1, 2, 2), dtype=np.float32)) * np.ones((2, 2))
+    assert y.dtype == np.float64
+    y.sum().backward()
+    assert x.grad.dtype == np.float32
+    assert x.grad[0, 0, 1, 1] == 4
+
+
+def test_a_vjp_of_the_wrong_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry["exp"], "vjp", lambda self, g, x, y: np.sum(g * y, axis=0))
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(ValueError, match=r"gradient of shape \(3,\) came for a leaf"):
+        mg.exp(x).sum().backward()
+
+
+def test_a_constant_that_wants_a_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"target\.detach"):
+        mg.losses.SquaredError()(Tensor(np.ones((1, 2))), Tensor(np.ones((1, 2)), requires_grad=True))
+
+
+def test_no_grad_may_be_nested_in_itself() -> None:
+    once = mg.no_grad()
+    with once, once:
+        pass
+    assert (leaf(1.0) * 2).requires_grad
+
+
+def test_powers_at_zero() -> None:
+    x = leaf(0.0, 2.0)
+    (x**0 + x**2).sum().backward()
+    assert x.grad.tolist() == [0.0, 4.0]
 
 
 def test_a_graph_is_freed_with_its_last_tensor() -> None:

@@ -361,6 +361,12 @@ class IncorrectLogOddsPower(IncorrectLoss):
         yield cls(1.0, 4, 0.25, eps=1e-3), spread[:, :3], np.array([2, 0])
 
     @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        # With p_c = 0 and two others their log-odds are opposite: odd powers would cancel.
+        yield cls(-1.0, -3, -1 / 3, "signed"), np.array([[40.0, 0.0, 1.0, -1.0]]), np.array([0])
+        yield cls(1.0, 2, 0.5), np.array([[40.0, 0.0, 1.0], [-50.0, 0.0, -2.0]]), np.array([0, 0])
+
+    @classmethod
     def errors(cls) -> Iterator[tuple[Callable[[], Any], str]]:
         yield from super().errors()
         z, labels = np.array([[1.0, 0.0, 0.0]]), np.array([0])

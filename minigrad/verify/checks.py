@@ -247,7 +247,7 @@ def conduct(case: Case) -> float | None:
 
 def _changes_nothing(case: Case, arrays: list[Any]) -> None:
     """Raise if forward or vjp changes what it was given."""
-    kept = [None if array is None else np.array(array) for array in arrays]
+    kept: list[Any] = [None if array is None else np.array(array) for array in arrays]
     result = case.operation.forward(*arrays)
     outputs = tuple(result) if case.operation.saved else (result,)
     y = np.asarray(outputs[0])
