@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
@@ -110,11 +110,17 @@ def products(kind: str, x: Shape, weights: tuple[Shape, ...], keywords: dict[str
     return 0, x
 
 
-def convolution(name: str, x: Shape, filters: Shape, padding: int = 0, **bounds: tuple[float, float]) -> list[Kernel]:
+Bounds = tuple[float | None, float | None]
+PARTS = ("forward", "input", "weights")
+
+
+def convolution(
+    name: str, x: Shape, filters: Shape, padding: int = 0, bounds: Mapping[str, Bounds] | None = None
+) -> list[Kernel]:
     """Forward and each gradient, in both dtypes; bounds by part, (must, aim)."""
     lines = []
-    for part in ("forward", "input", "weights"):
-        must, aim = bounds.get(part, (None, None))
+    for part in PARTS:
+        must, aim = (bounds or {}).get(part, (None, None))
         line = Kernel(
             name=f"conv {name} {part}", section="kernels", function="conv2d", shapes=(x, filters, filters[:1]),
             part=part, keywords={"padding": padding}, must=must, aim=aim,
@@ -138,20 +144,19 @@ def parts(name: str, function: str, *shapes: Shape, must: float, aim: float, **k
     ]  # fmt: skip
 
 
-def each(must: float, aim: float) -> dict[str, tuple[float, float]]:
-    return dict.fromkeys(("forward", "input", "weights"), (must, aim))
-
-
 IMAGES = (32, 32, 32, 32)
 TEN = (10,)
 
 KERNELS = [
-    *convolution("lenet1", (64, 1, 28, 28), (6, 1, 5, 5), forward=(0.5, 0.35), weights=(0.7, 0.4)),
-    *convolution("lenet2", (64, 6, 12, 12), (16, 6, 5, 5), forward=(1.0, 0.85), input=(0.6, 0.45), weights=(0.85, 0.7)),
-    *convolution("cifar_3_32", (32, 3, 32, 32), (32, 3, 3, 3), padding=1),
-    *convolution("cifar_32_64", IMAGES, (64, 32, 3, 3), padding=1, **each(1.1, 1.0)),
-    *convolution("k5_128_256", (32, 128, 16, 16), (256, 128, 5, 5), padding=2, **each(1.35, 1.1)),
-    *convolution("pw_128_128", (32, 128, 32, 32), (128, 128, 1, 1), **each(1.0, 0.88)),
+    *convolution("lenet1", (64, 1, 28, 28), (6, 1, 5, 5), 0, {"forward": (0.5, 0.35), "weights": (0.7, 0.4)}),
+    *convolution(
+        "lenet2", (64, 6, 12, 12), (16, 6, 5, 5), 0,
+        {"forward": (1.0, 0.85), "input": (0.6, 0.45), "weights": (0.85, 0.7)},
+    ),
+    *convolution("cifar_3_32", (32, 3, 32, 32), (32, 3, 3, 3), 1),
+    *convolution("cifar_32_64", IMAGES, (64, 32, 3, 3), 1, dict.fromkeys(PARTS, (1.1, 1.0))),
+    *convolution("k5_128_256", (32, 128, 16, 16), (256, 128, 5, 5), 2, dict.fromkeys(PARTS, (1.35, 1.1))),
+    *convolution("pw_128_128", (32, 128, 32, 32), (128, 128, 1, 1), 0, dict.fromkeys(PARTS, (1.0, 0.88))),
     *parts("max-pool 2x2", "max_pool2d", IMAGES, must=0.15, aim=0.08, kernel_size=2, stride=2),
     *parts("max-pool 3x3/2", "max_pool2d", IMAGES, must=0.15, aim=0.08, kernel_size=3, stride=2),
     *parts("average pool 2x2", "avg_pool2d", IMAGES, must=0.6, aim=0.15, kernel_size=2, stride=2),
@@ -159,7 +164,7 @@ KERNELS = [
     *parts("batch norm, vectors", "batch_norm", (100, 500), (500,), (500,), must=1.1, aim=0.6),
     *parts("softmax cross-entropy 128x10", "cross_entropy", (128, 10), (128,), must=0.5, aim=0.3),
     *parts("softmax cross-entropy 128x1000", "cross_entropy", (128, 1000), (128,), must=1.0, aim=0.7),
-]
+]  # fmt: skip
 
 OPERATIONS = [
     Kernel(name="x*w + b forward", section="operations", function="multiply_add", shapes=(TEN,) * 3, part="forward"),

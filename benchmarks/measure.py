@@ -7,7 +7,6 @@ import datetime
 import importlib.util
 import os
 import platform
-import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -131,11 +130,12 @@ class Measurement:
 
     def results(self, cases: Sequence[Case]) -> Results:
         """All lines, the peak of the machine first."""
+        about = machine()
         for case in [*peak(512 if self.seconds < 0.1 else 1536), *cases]:
             self.line(case)
         return {
             "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
-            "machine": machine(),
+            "machine": about,
             "versions": {**self.versions, "NumPy": f"NumPy {np.__version__}"},
             "peers": list(self.peers),
             "threads": list(self.threads),
@@ -152,10 +152,10 @@ class Measurement:
         return points
 
 
-def summary(samples: Sequence[float]) -> dict[str, float]:
+def summary(samples: Sequence[float]) -> Results:
     """The median of the seconds, the fastest, the quartiles, and of how many."""
-    low, median, high = statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
-    return {"median": median, "fastest": min(samples), "quartiles": [low, high], "samples": len(samples)}  # type: ignore[dict-item]
+    low, median, high = np.percentile(samples, [25, 50, 75]).tolist()
+    return {"median": median, "fastest": min(samples), "quartiles": [low, high], "samples": len(samples)}
 
 
 def memory(peers: Sequence[str], threads: int, cases: Sequence[Step] = STEPS) -> list[Results]:

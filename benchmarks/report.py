@@ -169,7 +169,7 @@ def tables(results: Results) -> str:
 def preface(results: Results) -> str:
     """Where, when and what was measured, and how to read it."""
     machine = results["machine"]
-    load = f", load average {', '.join(map(str, machine['load']))} at the end" if machine["load"] else ""
+    load = f", load average {machine['load'][0]} before" if machine["load"] else ""
     return f"""# minigrad and its peers, side by side
 
 `python -m benchmarks` on {results["date"]}: {machine["processor"]}, {machine["cores"]} cores, {machine["system"]},

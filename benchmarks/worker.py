@@ -103,12 +103,12 @@ class Served:
 
     def build(self, case: Case) -> list[np.ndarray] | None:
         """Make the case ready and run it; its numbers, or None if the peer does not cover it."""
-        self.run = self.read = None
+        self.run: Any = None
         gc.collect()
         runner = self.peer.build(case)
         if runner is None:
             return None
-        self.run, self.read = runner
+        self.run, _ = runner
         return numbers(case, *runner)
 
     def time(self, seconds: float) -> list[float]:
@@ -120,7 +120,7 @@ class Served:
         if once > 0.1:
             return [once]
         calls = max(1, round(SAMPLE / once))
-        samples = []
+        samples: list[float] = []
         end = clock() + seconds
         while not samples or clock() < end:
             start = clock()

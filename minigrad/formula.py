@@ -92,6 +92,12 @@ def _maximum() -> Any:
         letters = ", ".join(str(letter) for letter, _ in ranges)
         return f"({letters},)", f"{' '.join(loops)} if {printer._print(where)}"
 
+    def latex(printer: Any, expression: Any, where: Any, ranges: Any) -> str:
+        below = [*(letter for letter, _ in ranges), *([] if where == sp.true else [where])]
+        entry = printer._print(expression)
+        entry = entry if expression.is_Indexed else rf"\left({entry}\right)"
+        return rf"_{{{', '.join(map(printer._print, below))}}} {entry}"
+
     class reaches(sp.Function):  # type: ignore[misc]
         """1 if the first arguments are the first letters at which the largest is reached, else 0."""
 
@@ -101,6 +107,11 @@ def _maximum() -> Any:
             key = f"lambda choice: (lambda {letters[1:-2]}: {printer._print(expression)})(*choice)"
             found = f"max(({letters} {loop}), key={key}, default=None)"
             return f"(1 if {found} == ({', '.join(map(printer._print, position))},) else 0)"
+
+        def _latex(self, printer: Any) -> str:
+            *args, position = self.args
+            letters = ", ".join(map(printer._print, position))
+            return rf"\left[{letters} = \arg\max" + latex(printer, *args) + r"\right]"
 
     class maximum(sp.Function):  # type: ignore[misc]
         is_real = True
@@ -118,9 +129,7 @@ def _maximum() -> Any:
             return f"max(({printer._print(expression)} {loop}), default=-{printer._print(sp.oo)})"
 
         def _latex(self, printer: Any) -> str:
-            expression, where, ranges = self.args
-            below = [*(letter for letter, _ in ranges), *([] if where == sp.true else [where])]
-            return rf"\max_{{{', '.join(map(printer._print, below))}}} {printer._print(expression)}"
+            return "\\max" + latex(printer, *self.args)
 
     return maximum
 

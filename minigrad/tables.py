@@ -11,7 +11,7 @@ import numpy as np
 from .jacobian import split
 from .operation import Operation, registry
 
-__all__ = ["FORMATS", "Math", "Table", "operations"]
+__all__ = ["FORMATS", "Math", "Table", "losses", "operations"]
 
 FORMATS = ("text", "markdown", "latex", "html")
 
@@ -92,9 +92,64 @@ def operations() -> Table:
 
 def written(cls: type[Operation]) -> Math:
     """The formula of an operation, for inputs of the kind of its first sample."""
+    operation, sample = first_sample(cls)
+    return in_words(operation.written(*sample)[0], cls.parsed.output.name)
+
+
+def slope(cls: type[Operation]) -> Math:
+    """Its derivative by the first input, as the source prints it, or else as SymPy finds it."""
+    operation, sample = first_sample(cls)
+    formula, symbols = operation.written(*sample)
+    printed: Any = getattr(operation, "printed", None)
+    derivative = formula.derivative(symbols[0]) if printed is None else printed(*symbols)[0]
+    return in_words(derivative, f"d{cls.parsed.output.name}/d{cls.parsed.inputs[0].name}")
+
+
+def first_sample(cls: type[Operation]) -> tuple[Any, Any]:
+    """The operation of the first of its samples, and one sample of the arrays."""
     first: Any = next(iter(cls.samples(np.random.default_rng(0))))
     operation, *arrays = first
-    formula, _ = operation.written(*next(split(operation, *arrays)))
-    output = cls.parsed.output.name
+    return operation, next(split(operation, *arrays))
+
+
+def in_words(formula: Any, left: str) -> Math:
+    """A formula with what it is the formula of: plain, and as LaTeX."""
     letters = f"[{', '.join(map(str, formula.indices))}]" if formula.indices else ""
-    return Math(f"{output}{letters} = {formula.expression}", formula.latex(output))
+    top, _, bottom = left.partition("/")
+    latex = rf"\frac{{\partial {top[1:]}}}{{\partial {bottom[1:]}}}" if bottom else left
+    return Math(f"{left}{letters} = {formula.expression}", formula.latex(latex))
+
+
+def losses() -> Table:
+    """Every loss: name, source, formula and gradient, and what `minigrad.losses.properties` finds out about it.
+
+    "no" has a counterexample, "yes" is what no attempt refuted. A loss is aligned with the Principle of Logit
+    Separation "under" the bound of its source, an excess over its smallest value; "attack" is the smallest excess
+    that an attack reached without separation, and where that is under the bound the table says so.
+    """
+    from .losses import properties
+
+    header = ("loss", "source", "formula", "gradient", "convex", "aligned", "shift-invariant", "bounded below")
+    rows = []
+    for loss in properties.all_losses():
+        cls = type(loss)
+        bounded = properties.bounded_below(loss)
+        rows.append((
+            named(loss), str(cls.source), written(cls), slope(cls), _yes(properties.convex(loss)),
+            properties.aligned(loss, bounded), properties.shift_invariant(loss), _yes(bounded),
+        ))  # fmt: skip
+    return Table(header, tuple(rows))
+
+
+def named(operation: Operation) -> str:
+    """The name of an operation with those of its hyper-parameters that are not the defaults."""
+    shown = []
+    for name, parameter in operation.hyperparameters().items():
+        value = np.asarray(getattr(operation, name))
+        if not np.array_equal(value, np.asarray(parameter.default)):
+            shown.append(f"{name}={value.round(4).tolist() if value.dtype.kind == 'f' else value.tolist()!r}")
+    return f"{type(operation).__name__}({', '.join(shown)})"
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"

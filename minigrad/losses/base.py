@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..formula import variable
 from ..operation import Operation, registry
 
 __all__ = ["LogitLoss", "Loss", "class_labels"]
@@ -61,6 +62,11 @@ class LogitLoss(Loss, abstract=True):
 
         def gradient(self, z: Any, labels: Any, *context: Any) -> Any:
             """Their gradients, (N, K), without forming a matrix."""
+
+    def symbols(self, *sample: Any) -> list[Any]:
+        z, _, *context = super().symbols(*sample)
+        sizes = [self.parsed.inputs[1].letters[0]] if np.ndim(sample[1]) else []
+        return [z, variable("y", sizes, integer=True), *context]
 
     def __call__(self, z: Any, labels: Any, *context: Any) -> Any:
         return super().__call__(z, self.whole_labels(z, labels), *context)

@@ -347,7 +347,8 @@ class IncorrectLogOddsPower(IncorrectLoss):
         K = z.shape[0]
         lodds = log_odds(z, j, self.eps)
         S = over_incorrect(lodds**a, labels, j, K)
-        outer = b * (sp.Abs(S) if self.root == "signed" else S) ** (b - 1)
+        size = S if self.root == "real" else sp.Piecewise((S, S > 0), (-S, True))
+        outer = b * size ** (b - 1)
         inner = over_incorrect(a * lodds ** (a - 1) * log_odds_slope(z, j, i, self.eps), labels, j, K)
         return (Formula(variable("c") * outer * inner, i, tables=self._constants()),)
 

@@ -10,6 +10,7 @@ Letters: ``z`` logits, (M, K), all of a sample that is judged as one; losses tha
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,9 @@ import numpy as np
 from ..operation import registry
 from .base import Loss
 
-__all__ = ["Attack", "all_losses", "bounded_below", "convex", "counterexamples", "separate", "shift_invariant"]
+__all__ = [
+    "Attack", "aligned", "all_losses", "bounded_below", "convex", "counterexamples", "separate", "shift_invariant",
+]  # fmt: skip
 
 SEED = 1612
 BOX = 40.0
@@ -151,13 +154,20 @@ class Attack:
         return self.loss - self.smallest
 
 
-def separate(loss: Loss, starts: int = 2) -> Attack:
+def separate(loss: Loss, starts: int = 1) -> Attack:
     """The smallest loss found by gradient descent on the logits of two examples, and of three, that are not separated.
 
     It starts at `counterexamples` and at random logits. A false logit z' and a true one z with z' >= z are held so:
     descent is on z, z' - z >= 0 and the other logits. Of the sets of two and of three the smaller excess counts; the
     smallest loss itself is looked for from where the true logits lead, and from where the attack ended.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # the matrices of the descent are tiny: threads would only wait for one another
+        return _separate(loss, starts)
+
+
+def _separate(loss: Loss, starts: int) -> Attack:
     rng, K = np.random.default_rng(SEED), classes(loss)
     attacks = []
     for M, known in ((2, counterexamples(K).values()), (3, ())):
@@ -175,6 +185,25 @@ def separate(loss: Loss, starts: int = 2) -> Attack:
         if attacks[-1].excess < 1e-8:
             break
     return min(attacks, key=lambda attack: attack.excess)
+
+
+def aligned(loss: Any, bounded: bool = True) -> str:
+    """Whether the loss is aligned with the Principle of Logit Separation, in words, from `separate`.
+
+    The bound that it claims is compared with the attack. A loss that falls without end while the logits are not
+    separated is under every bound.
+    """
+    if not takes_logits(loss):
+        return "-"
+    attack = separate(loss)
+    if attack.excess < 1e-6 or (not bounded and attack.loss < 0):
+        return f"no: attack {attack.loss if not bounded else attack.excess:.2g}"
+    if not hasattr(loss, "separation_bound"):
+        return f"no bound claimed: attack {attack.excess:.3g}"
+    bound = loss.separation_bound(*attack.logits.shape)
+    if attack.excess < bound * (1 - 1e-6):
+        return f"no: attack {attack.excess:.3g} refutes the bound {bound:.3g}"
+    return f"yes: under {bound:.3g}, attack {attack.excess:.3g}"
 
 
 def _descend(loss: Any, z: Any, labels: Any, low: Any = None, high: Any = None) -> tuple[float, Any]:
@@ -207,8 +236,6 @@ def _descend(loss: Any, z: Any, labels: Any, low: Any = None, high: Any = None) 
     if high is not None:
         x[high] -= x[low]
         bounds[high] = 0, 2 * BOX
-    try:
-        minimize(risk, x.ravel(), jac=True, method="L-BFGS-B", bounds=bounds.reshape(-1, 2), options={"maxiter": 60})
-    except ValueError:  # a step to where a power of a sum is not defined: what was reached counts
-        pass
+    with contextlib.suppress(ValueError):  # a step to where a power of a sum is not defined: what was reached counts
+        minimize(risk, x.ravel(), jac=True, method="L-BFGS-B", bounds=bounds.reshape(-1, 2), options={"maxiter": 40})
     return best[0], best[1]

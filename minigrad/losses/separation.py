@@ -362,8 +362,8 @@ class BinaryCrossEntropy(LogitLoss):
             )
 
     def symbols(self, *sample: Any) -> list[Any]:
-        z, labels = super().symbols(*sample)
-        return [z, variable("r", ("K",)) if np.ndim(sample[1]) else labels]
+        z, y = super().symbols(*sample[:1], 0)
+        return [z, variable("r", ("K",)) if np.ndim(sample[1]) else y]
 
     def formula(self, z: Any, labels: Any) -> Formula:
         j = indices("j")
