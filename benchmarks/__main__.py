@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = measurement.results(chosen)
     steps = [case for case in chosen if isinstance(case, cases.Step)]
     if steps and not (asked.no_memory or asked.quick):
-        results["memory"] = measure.memory(peers, threads[-1], steps)
+        results["memory"] = measure.memory(
+            [peer for peer in peers if peer in ("torch", "minigrad")], threads[-1], steps
+        )
     print(report.tables(results))
     if asked.json:
         part = asked.json.with_name(f".{asked.json.name}.{os.getpid()}.part")

@@ -121,9 +121,9 @@ def section(results: Results, name: str) -> list[list[str]]:
 
 def memory_rows(results: Results) -> list[list[str]]:
     """The rows of the table of peak memory."""
-    peers = results["peers"]
+    peers = results["memory"][0]["bytes"]
     rows = [["", "must", *(LABELS[peer] for peer in peers)]]
-    for line in results.get("memory", ()):
+    for line in results["memory"]:
         best = reference(line["bytes"])
         row = [line["case"], f"{MEMORY_BOUND:.2f}"]
         for peer in peers:
@@ -158,7 +158,7 @@ def tables(results: Results) -> str:
         for name, text in line["wrong"].items()
     ]
     if problems:
-        parts.append("## Wrong, and therefore not timed\n\n" + "\n".join(problems))
+        parts.append("## Wrong or failed, and therefore not timed\n\n" + "\n".join(problems))
     if results.get("memory"):
         threads = results["memory"][0]["threads"]
         about = f"Growth of the resident memory over three steps in a fresh process, {threads} thread(s)."

@@ -21,6 +21,14 @@ def conv2d(x: Any, weight: Any, bias: Any = None, padding: int = 0) -> Any:
     return y if bias is None else y + bias.reshape(1, -1, 1, 1)
 
 
+def max_pool2d(x: Any, kernel_size: int, stride: int) -> Any:
+    """MyGrad wants windows to fit: the rows and columns that none would see are cut off."""
+    seen = tuple((size - kernel_size) // stride * stride + kernel_size for size in x.shape[2:])
+    if seen != x.shape[2:]:
+        x = x[:, :, : seen[0], : seen[1]]
+    return max_pool(x, (kernel_size, kernel_size), stride)
+
+
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     y = mygrad.matmul(x, weight.T)
     return y if bias is None else y + bias
@@ -34,7 +42,7 @@ class Peer(TapePeer):
     version = f"MyGrad {mygrad.__version__}"
     functions = {  # noqa: RUF012  # the base says ClassVar
         "conv2d": conv2d,
-        "max_pool2d": lambda x, kernel_size, stride: max_pool(x, (kernel_size, kernel_size), stride),
+        "max_pool2d": max_pool2d,
         "batch_norm": lambda x, weight, bias: batchnorm(x, gamma=weight, beta=bias, eps=1e-5),
         "cross_entropy": softmax_crossentropy,
         "binary_cross_entropy": binary_cross_entropy,

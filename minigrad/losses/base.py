@@ -93,7 +93,9 @@ class LogitLoss(Loss, abstract=True):
     def forward(self, z: Any, labels: Any, *context: Any) -> Any:
         self.check(z, labels, *context)
         z = np.asarray(z, dtype=np.result_type(z, np.float32))
-        return self.check_finite(self.value(z, np.asarray(labels), *context), z)
+        with np.errstate(invalid="ignore"):
+            losses = self.value(z, np.asarray(labels), *context)
+        return self.check_finite(losses, z)
 
     def vjp(self, g: Any, z: Any, labels: Any, *context_and_loss: Any) -> Any:
         return np.reshape(g, (-1, 1)) * self.gradient(z, np.asarray(labels), *context_and_loss[:-1])

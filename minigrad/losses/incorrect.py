@@ -308,9 +308,7 @@ class IncorrectLogOddsPower(IncorrectLoss):
                 "give root='signed', or an even exponent, or a whole outer_exponent",
             )
         if (S == 0).any() and b < 1:
-            self.refuse(
-                f"a sum of powers is 0, where its power {b} has no gradient", "give an outer_exponent from 1"
-            )
+            self.refuse(f"a sum of powers is 0, where its power {b} has no gradient", "give an outer_exponent from 1")
         return ratio, M, S
 
     def power(self, S: Any, b: float) -> Any:
@@ -583,34 +581,41 @@ class IncorrectProbabilityLoss(IncorrectLoss):
         first = Formula(variable("c_0") * (z[labels] - sp.log(everything(z))), tables={"c_0": self.ce_coeff})
         return self._sum([first, *(term.formula(z, labels) for term in self.terms())], ())
 
-    def value(self, z: Any, labels: Any) -> Any:
-        tails, n = Tails(z), rows(z)
-        log_p, log_q = tails.log_p[n, labels], tails.log_q[n, labels]
+    def parted(self) -> tuple[float, float, list[IncorrectLoss]]:
+        """The coefficients of log(1 - p_c) and of log p_c, and the terms that eps smooths, which have neither."""
         if self.eps:
-            return self.ce_coeff * log_p + sum(term.value(z, labels) for term in self.terms())
-        wrong = Tails(incorrect(z, labels))
+            return self.cce_coeff - self.ln_z_coeff, self.ce_coeff, self.terms()[1:4]
+        return self.singularity, self.ce_coeff + self.p_corr_lodds, []
+
+    def means(self) -> list[tuple[float, float]]:
+        """Coefficient and lambda of the log-sum-exps of log-odds that eps does not smooth."""
+        both = ((self.c_big, self.lambda_big), (self.c_small, self.lambda_small))
+        return [] if self.eps else [(c, sharpness) for c, sharpness in both if c]
+
+    def value(self, z: Any, labels: Any) -> Any:
+        tails, wrong, n = Tails(z), Tails(incorrect(z, labels)), rows(z)
+        on_q, on_p, smoothed = self.parted()
+        loss = on_q * tails.log_q[n, labels] + on_p * tails.log_p[n, labels]
         m = wrong.log_p - tails.log_q  # l_j less log(1 - p_c)
-        loss = self.singularity * log_q + (self.ce_coeff + self.p_corr_lodds) * log_p
-        for c, sharpness in ((self.c_big, self.lambda_big), (self.c_small, self.lambda_small)):
-            if c:
-                loss = loss + c / sharpness * lse(incorrect(sharpness * m, labels))
-        return loss + self.ln_z_coeff * lse(incorrect(-wrong.log_p, labels))
+        for c, sharpness in self.means():
+            loss = loss + c / sharpness * lse(incorrect(sharpness * m, labels))
+        loss = loss + self.ln_z_coeff * lse(incorrect(-wrong.log_p, labels))  # log Z plus log(1 - p_c)
+        return sum((term.value(z, labels) for term in smoothed), start=loss)
 
     def gradient(self, z: Any, labels: Any) -> Any:
         tails, n = Tails(z), rows(z)
+        on_q, on_p, smoothed = self.parted()
         s = softmax(incorrect(z, labels))
         along = -s
         along[n, labels] = 1
         p, q = tails.p[n, labels][:, None], tails.q[n, labels][:, None]
-        if self.eps:
-            return self.ce_coeff * q * along + sum(term.gradient(z, labels) for term in self.terms())
-        gradient = (-self.singularity * p + (self.ce_coeff + self.p_corr_lodds) * q) * along
-        for c, sharpness in ((self.c_big, self.lambda_big), (self.c_small, self.lambda_small)):
-            if c:
-                # the log-odds' pull of w less that of log(1 - p_c), where 1/(1 - p_j) = 1 + p_j/(1 - p_j)
-                w = softmax(incorrect(sharpness * tails.lodds, labels))
-                gradient = gradient + c * ((w - s) + (w * tails.p - tails.spread(w * tails.p)))
-        return gradient + self.ln_z_coeff * (s - softmax(incorrect(-z, labels)))
+        gradient = (on_p * q - on_q * p) * along
+        for c, sharpness in self.means():
+            # w times the gradients of the log-odds, less that of log(1 - p_c), with 1/(1 - p_j) = 1 + p_j/(1 - p_j)
+            w = softmax(incorrect(sharpness * tails.lodds, labels))
+            gradient = gradient + c * ((w - s) + tails.pull(w * tails.p))
+        gradient = gradient + self.ln_z_coeff * (s - softmax(incorrect(-z, labels)))
+        return sum((term.gradient(z, labels) for term in smoothed), start=gradient)
 
     def jacobian(self, z: Any, label: Any) -> Any:
         return self.gradient(z[None], np.array([label]))

@@ -154,14 +154,14 @@ class Attack:
         return self.loss - self.smallest
 
 
-def separate(loss: Loss, starts: int = 1) -> Attack:
+def separate(loss: Loss, starts: int = 2) -> Attack:
     """The smallest loss found by gradient descent on the logits of two examples, and of three, that are not separated.
 
     It starts at `counterexamples` and at random logits. A false logit z' and a true one z with z' >= z are held so:
     descent is on z, z' - z >= 0 and the other logits. Of the sets of two and of three the smaller excess counts; the
     smallest loss itself is looked for from where the true logits lead, and from where the attack ended.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1):  # the matrices of the descent are tiny: threads would only wait for one another
         return _separate(loss, starts)
@@ -237,5 +237,5 @@ def _descend(loss: Any, z: Any, labels: Any, low: Any = None, high: Any = None) 
         x[high] -= x[low]
         bounds[high] = 0, 2 * BOX
     with contextlib.suppress(ValueError):  # a step to where a power of a sum is not defined: what was reached counts
-        minimize(risk, x.ravel(), jac=True, method="L-BFGS-B", bounds=bounds.reshape(-1, 2), options={"maxiter": 40})
+        minimize(risk, x.ravel(), jac=True, method="L-BFGS-B", bounds=bounds.reshape(-1, 2), options={"maxiter": 60})
     return best[0], best[1]
