@@ -333,6 +333,28 @@ def test_reduction_does_not_apply_to_batch_losses():
 
 # What all of them take and refuse
 
+
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [(MaxMargin(), 0), (SelfNormalizedCrossEntropy(), 0.4), (BatchCrossEntropy(), 0), (BatchMaxMargin(), 0),
+     (BinaryCrossEntropy(), np.log1p(np.exp(-2))),
+     (NoiseContrastiveEstimation([1.0], 3), np.log1p(3 * np.exp(-2)) + 3 * np.log1p(np.exp(2) / 3))],
+)  # fmt: skip
+def test_one_class(loss, value):
+    """There are no false logits; what is about the size of the true one stays."""
+    got, gradient = both(loss, np.array([[2.0], [2.0]]), np.array([0, 0]))
+    assert got.item() == pytest.approx(value, rel=1e-13)
+    assert np.isfinite(gradient).all()
+
+
+def test_a_class_that_is_switched_off_by_an_infinite_logit():
+    z, labels = np.array([[2.0, -np.inf, 1.0], [1.0, 0.0, 3.0]]), np.array([0, 2])
+    for loss in ALL:
+        value, gradient = both(loss, z, labels)
+        assert np.isfinite(value.item()), loss
+        assert np.isfinite(gradient).all(), loss
+
+
 ALL = [loss for loss, _ in DEFINITIONS.values()] + [BatchCrossEntropy(), BatchMaxMargin()]
 
 

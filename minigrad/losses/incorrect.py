@@ -599,7 +599,8 @@ class IncorrectProbabilityLoss(IncorrectLoss):
         m = wrong.log_p - tails.log_q  # l_j less log(1 - p_c)
         for c, sharpness in self.means():
             loss = loss + c / sharpness * lse(incorrect(sharpness * m, labels))
-        loss = loss + self.ln_z_coeff * lse(incorrect(-wrong.log_p, labels))  # log Z plus log(1 - p_c)
+        if self.ln_z_coeff:
+            loss = loss + self.ln_z_coeff * lse(incorrect(-wrong.log_p, labels))  # log Z plus log(1 - p_c)
         return sum((term.value(z, labels) for term in smoothed), start=loss)
 
     def gradient(self, z: Any, labels: Any) -> Any:
@@ -614,7 +615,8 @@ class IncorrectProbabilityLoss(IncorrectLoss):
             # w times the gradients of the log-odds, less that of log(1 - p_c), with 1/(1 - p_j) = 1 + p_j/(1 - p_j)
             w = softmax(incorrect(sharpness * tails.lodds, labels))
             gradient = gradient + c * ((w - s) + tails.pull(w * tails.p))
-        gradient = gradient + self.ln_z_coeff * (s - softmax(incorrect(-z, labels)))
+        if self.ln_z_coeff:
+            gradient = gradient + self.ln_z_coeff * (s - softmax(incorrect(-z, labels)))
         return sum((term.gradient(z, labels) for term in smoothed), start=gradient)
 
     def jacobian(self, z: Any, label: Any) -> Any:

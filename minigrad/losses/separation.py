@@ -268,15 +268,15 @@ class NoiseContrastiveEstimation(LogitLoss):
 
     def shifted(self, z: Any, counts: Any) -> tuple[Any, Any]:
         """u_j = z_j - log(t q_j), with g_j = sigma(u_j), and the weights n_j; both (N, K)."""
-        with np.errstate(divide="ignore"):
-            u = z - np.log(self.num_samples * self.noise).astype(z.dtype)
-        n = self.num_samples * self.noise if counts is None else np.asarray(counts)
-        return u, np.broadcast_to(n, z.shape).astype(z.dtype)
+        tau = self.num_samples * self.noise
+        u = z - np.log(np.where(tau > 0, tau, 1)).astype(z.dtype)
+        u[:, tau == 0] = np.inf
+        return u, np.broadcast_to(tau if counts is None else counts, z.shape).astype(z.dtype)
 
     def value(self, z: Any, labels: Any, counts: Any = None) -> Any:
         u, n = self.shifted(z, counts)
-        noise = np.where(self.noise > 0, softplus(np.where(self.noise > 0, u, 0)), 0)
-        return softplus(-u[rows(z), labels]) + (n * noise).sum(axis=1)
+        noise = np.where(self.noise > 0, n * softplus(u), 0)
+        return softplus(-u[rows(z), labels]) + noise.sum(axis=1)
 
     def gradient(self, z: Any, labels: Any, counts: Any = None) -> Any:
         u, n = self.shifted(z, counts)
@@ -384,7 +384,7 @@ class BinaryCrossEntropy(LogitLoss):
 
     def value(self, z: Any, labels: Any) -> Any:
         r = self.present(z, labels)
-        return (r * softplus(-z) + (1 - r) * softplus(z)).sum(axis=1)
+        return (np.where(r > 0, r * softplus(-z), 0) + np.where(r < 1, (1 - r) * softplus(z), 0)).sum(axis=1)
 
     def gradient(self, z: Any, labels: Any) -> Any:
         """sigma(z) - r, as (1 - r) sigma(z) - r (1 - sigma(z))."""
