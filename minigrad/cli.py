@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["main"]
 
-TABLES = ("operations",)
+TABLES = ("losses", "operations")
 
 EXAMPLES = {
     "": """examples:
@@ -39,6 +39,7 @@ training needs to go on: fit(..., resume=True)) and learning_curves.png""",
   minigrad verify --quiet              one line; the exit status is 1 on a failure
   minigrad verify --json > audit.json""",
     "table": """examples:
+  minigrad table losses                what each loss is, and whether it is convex, aligned, bounded
   minigrad table operations
   minigrad table operations --format markdown > operations.md""",
     "info": """examples:

@@ -211,6 +211,16 @@ def test_p4_cross_entropy_and_its_complement_add_up_to_log_odds(rng):
     np.testing.assert_allclose(quiet("ce+cce", reduction="none")(z, labels).data, both_terms, rtol=1e-12)
 
 
+def test_p5_two_losses_fall_for_ever_with_a_gradient_of_constant_size():
+    for loss, size in ((ComplementaryCrossEntropy(), 1), (LogOdds(), 1)):
+        values = []
+        for x in (100.0, 200.0):
+            value, g = both(loss, np.array([[x, 0.0, 0.0]]), [0])
+            assert g[0, 0] == -size
+            values.append(value.item())
+        assert values[1] - values[0] == pytest.approx(-100, rel=1e-13)
+
+
 NEGATIVE = np.array([0.55, 0.3, 0.1, 0.05])  # all incorrect log-odds are negative, and differ
 
 
@@ -320,6 +330,21 @@ def test_p9_s_is_the_slope_in_the_tail():
         values = [loss(np.array([[x, 0.0, 0.0, 0.0]]), np.array([0])).item() for x in (100.0, 200.0)]
         assert (values[1] - values[0]) / -100 == pytest.approx(loss.singularity, rel=1e-12)
     assert not IncorrectProbabilityLoss(-1, 0.1, -0.2, 0.4, ln_z_coeff=0.7).singularity  # 0.1 + 0.2 + 0.4 - 0.7
+
+
+def test_p10_the_logarithm_is_natural():
+    """With a binary one the soft maximum would be the maximum over log 2."""
+    z = np.log(FIGURE_5)[None]
+    largest = np.log(0.38 / 0.62)
+    assert IncorrectLogOddsLSE(1, 60)(z, np.array([1])).item() == pytest.approx(largest, rel=1e-9)
+
+
+def test_p16_the_reduction_over_a_batch_is_a_choice(rng):
+    z, y = rng.normal(size=(4, 3)), np.array([0, 1, 2, 0])
+    each = LogOdds(reduction="none")(z, y).data
+    assert each.shape == (4,)
+    assert LogOdds(reduction="sum")(z, y).item() == pytest.approx(each.sum())
+    assert LogOdds()(z, y).item() == pytest.approx(each.mean())
 
 
 def test_p11_a_small_sharpness_prefers_an_uneven_rest():

@@ -250,6 +250,12 @@ def test_k1_a_growing_false_logit_costs():
     assert printed < -49
 
 
+def test_k2_both_terms_are_negated_and_all_classes_count():
+    """With the minus on the first term only, and k classes cut at the n = 1 examples, it would be -0.31 - 2.13."""
+    z, r = np.array([[1.0, 2.0]]), np.array([[1, 0]])
+    assert BinaryCrossEntropy()(z, r).item() == pytest.approx(np.log1p(np.exp(-1)) + np.log1p(np.exp(2)), rel=1e-15)
+
+
 def test_k17_a_loss_under_log_2_separates(rng):
     for z in rng.normal(size=(300, 4)) * rng.uniform(0.1, 5, size=(300, 1)):
         if BinaryCrossEntropy()(z[None], np.array([1])).item() < np.log(2):
@@ -301,7 +307,7 @@ def test_k4_the_bound_of_batch_cross_entropy(rng):
     separated = np.array([[8.0, 0.0], [0.0, 8.0], [0.0, 8.0]])
     assert loss(separated - 1000, labels).item() == pytest.approx(loss(separated, labels).item(), rel=1e-9)
     assert loss(separated - 1000, labels).item() < loss.separation_bound(3, 2) == 1 / 18
-    assert (separated - 1000).max() < 1 / 6  # no true logit is over 1/(2m)
+    assert (separated - 1000).max() < 0 < 1 / 6  # no true logit is over 1/(2m), or positive (K-5)
     below = 0
     for _ in range(400):
         z = separated + 6 * rng.uniform(0, 1) * rng.normal(size=(3, 2))
@@ -318,7 +324,7 @@ def test_batch_max_margin():
     assert value.item() == (0.5 + 0.5 + 0.5) / 2
     assert gradient.tolist() == [[-1, 1, 0], [0.5, -0.5, 0]]
     zero, gradient = both(BatchMaxMargin(1.5), z, labels)
-    assert zero.item() == 0
+    assert zero.item() == 0  # though the true logits 2 and 2 are equal, which the source compares (K-8)
     assert not gradient.any()
     tied = np.array([[2.0, 1.0], [1.0, 0.0]])
     assert BatchMaxMargin()(tied, np.array([0, 0])).item() == pytest.approx(0.5)  # ties fail

@@ -26,8 +26,8 @@ class Binary(Elementwise, abstract=True):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-        yield cls(), rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
-        yield cls(), np.array(1e3), np.array(-2.5)
+        yield cls(), rng.normal(size=(3, 2)), rng.normal(size=(3, 2))
+        yield cls(), np.array([1e3]), np.array([-2.5])
 
 
 class Add(Binary):

@@ -43,9 +43,10 @@ class VectorOperation(Operation, abstract=True):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-        yield cls(), rng.normal(size=(2, 4))
+        yield cls(), rng.normal(size=(3, 4))
         yield cls(1), rng.normal(size=(2, 3, 2))
         yield cls(), np.array([[1000.0, -1000.0, 999.0], [0.5, 0.5, 0.5]])
+        yield cls(), np.array([[3.0, 2.5]])
         yield cls(), np.array([3.0])
 
     @classmethod
