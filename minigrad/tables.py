@@ -49,7 +49,7 @@ class Table:
 
     def _text(self) -> str:
         rows = [tuple(cell.plain if isinstance(cell, Math) else cell for cell in row) for row in self.rows]
-        widths = [min(max(map(len, column)), 100) for column in zip(self.header, *rows, strict=True)]
+        widths = [min(max(map(len, column)), 60) for column in zip(self.header, *rows, strict=True)]
         lines = [self.header, tuple("-" * width for width in widths), *rows]
         return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
@@ -121,7 +121,7 @@ def in_words(formula: Any, left: str) -> Math:
 
 
 def losses() -> Table:
-    """Every loss: name, source, formula and gradient, and what `minigrad.losses.properties` finds out about it.
+    """Every loss: its properties as `minigrad.losses.properties` finds them, source, formula and gradient.
 
     "no" has a counterexample, "yes" is what no attempt refuted. A loss is aligned with the Principle of Logit
     Separation "under" the bound of its source, an excess over its smallest value; "attack" is the smallest excess
@@ -129,14 +129,14 @@ def losses() -> Table:
     """
     from .losses import properties
 
-    header = ("loss", "source", "formula", "gradient", "convex", "aligned", "shift-invariant", "bounded below")
+    header = ("loss", "convex", "shift-invariant", "bounded below", "aligned", "source", "formula", "gradient")
     rows = []
     for loss in properties.all_losses():
         cls = type(loss)
         bounded = properties.bounded_below(loss)
         rows.append((
-            named(loss), str(cls.source), written(cls), slope(cls), _yes(properties.convex(loss)),
-            properties.aligned(loss, bounded), properties.shift_invariant(loss), _yes(bounded),
+            named(loss), _yes(properties.convex(loss)), properties.shift_invariant(loss), _yes(bounded),
+            properties.aligned(loss, bounded), str(cls.source), written(cls), slope(cls),
         ))  # fmt: skip
     return Table(header, tuple(rows))
 
