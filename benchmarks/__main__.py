@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         results = measurement.results(chosen)
     steps = [case for case in chosen if isinstance(case, cases.Step)]
-    if steps and not (asked.no_memory or asked.quick):
+    if steps and results["complete"] and not (asked.no_memory or asked.quick):
         results["memory"] = measure.memory(
             [peer for peer in peers if peer in ("torch", "minigrad")], threads[-1], steps
         )
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         part = asked.json.with_name(f".{asked.json.name}.{os.getpid()}.part")
         part.write_text(json.dumps(results, indent=1))
         part.replace(asked.json)
-    if not (asked.only or asked.quick):
+    if results["complete"] and not (asked.only or asked.quick):
         report.write(results, HERE / "RESULTS.md", sorted(HERE.glob("growth_*.png")))
     return int(any(line["wrong"] for line in results["lines"]))
 

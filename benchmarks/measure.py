@@ -131,16 +131,19 @@ class Measurement:
             self.say(f"{case.name}, {n} thread{'s' * (n > 1)}: {', '.join(told)}")
 
     def results(self, cases: Sequence[Case]) -> Results:
-        """All lines, the peak of the machine first."""
-        about = machine()
-        for case in [*peak(512 if self.seconds < 0.1 else 1536), *cases]:
-            self.line(case)
+        """All lines, the peak of the machine first; what there is so far, if it is interrupted."""
+        about, complete = machine(), False
+        with contextlib.suppress(KeyboardInterrupt):
+            for case in [*peak(512 if self.seconds < 0.1 else 1536), *cases]:
+                self.line(case)
+            complete = True
         return {
             "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
             "machine": about,
             "versions": {**self.versions, "NumPy": f"NumPy {np.__version__}"},
             "peers": list(self.peers),
             "threads": list(self.threads),
+            "complete": complete,
             "lines": self.lines,
         }
 

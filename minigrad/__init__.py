@@ -16,7 +16,9 @@ from .tensor import function_named as _function_named
 
 __version__ = "0.1.0"
 
-_modules = ("data", "information", "metrics", "nn", "optim", "plots", "tables", "training", "verify")
+_modules = (
+    "data", "information", "metrics", "nn", "optim", "plots", "single_logit", "tables", "training", "verify",
+)  # fmt: skip
 
 __all__ = [
     "Elementwise", "Operation", "Source", "Tensor", "backend", "jacobian", "losses", "no_grad", "num_threads", "ops",

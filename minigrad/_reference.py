@@ -179,3 +179,49 @@ def batch_norm_input(g: Array, x: Array, weight: Array, mean: Array, inv_std: Ar
     m = x.size // x.shape[1]
     gx = g - _over_channels(gbias / m, x.ndim) - normal * _over_channels(gweight / m, x.ndim)
     return gx * _over_channels(weight * inv_std, x.ndim), gweight, gbias
+
+
+@_quiet
+def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]:
+    """With m the largest logit of a row, e = exp(z - m), and r the sum of all e but one that is 1:
+
+    loss = (m - z_y) + log(1 + r), and its slopes are p = e / (1 + r), at the label p_y - 1. That is formed as minus
+    the sum of the other e, divided by 1 + r: nothing is subtracted from 1, so that small numbers stay accurate.
+    """
+    if labels.min() < 0 or labels.max() >= z.shape[1]:
+        raise ValueError(
+            f"cross_entropy: labels must be 0 to {z.shape[1] - 1}, got {labels.min()} to {labels.max()}: "
+            "count classes from 0"
+        )
+    rows = np.arange(len(z))
+    m = z.max(axis=1)
+    e = np.exp(z - m[:, None])
+    top = e == 1
+    r = np.where(top, 0, e).sum(axis=1) + (top.sum(axis=1) - 1).astype(z.dtype)
+    losses = (m - z[rows, labels]) + np.log1p(r)
+    slopes = e / (1 + r)[:, None]
+    e_y = e[rows, labels]
+    slopes[rows, labels] = -np.where(e_y == 1, r, 1 + (r - e_y)) / (1 + r)
+    return losses, slopes
+
+
+@_quiet
+def sgd(
+    weights: list[Array],
+    gradients: list[Array],
+    velocities: list[Array] | None,
+    lr: float,
+    mu: float,
+    decay: float,
+    nesterov: bool,
+) -> None:
+    """v <- mu v - lr (g + decay w), and w <- w + v, or + mu v - lr (g + decay w) with Nesterov's look ahead."""
+    for k, (w, g) in enumerate(zip(weights, gradients, strict=True)):
+        step = lr * (g + decay * w)
+        if velocities is None:
+            w -= step
+            continue
+        v = velocities[k]
+        v *= mu
+        v -= step
+        w += mu * v - step if nesterov else v

@@ -28,6 +28,7 @@ EXAMPLES = {
     "train": """examples:
   minigrad train                       writes runs/<time>/
   minigrad train --seed 3              other weights, masks and order; the same split of the data
+  minigrad train --loss max_margin     another loss, with the learning rate that suits it
   minigrad train --quiet --json        nothing but the numbers, on standard output
   minigrad train --output runs/first   writes there
 
@@ -78,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "Train a small convolutional network on 1,797 handwritten digits."
     command = commands.add_parser("train", help=text, parents=[shared], **described("train", text))
     command.add_argument("--seed", type=int, default=0, help="of weights, masks and order (default 0)")
+    command.add_argument("--loss", default="cross_entropy", metavar="NAME", help="by name (default cross_entropy)")
+    command.add_argument("--lr", type=float, metavar="RATE", help="instead of the one that suits the loss")
     command.add_argument("--epochs", type=int, default=40, help="at most so many (default 40)")
     command.add_argument("--output", type=Path, metavar="DIR", help="write there instead of runs/<time>")
 
@@ -99,13 +102,20 @@ def train(options: argparse.Namespace) -> int:
     """Train on the digits; writes a folder, prints a table."""
     if options.seed < 0:
         raise ValueError(f"--seed {options.seed}: give a whole number from 0")
-    folder = _folder(options.output)
-    checkpoint = folder / "checkpoint.npz"
     from .experiments import digits
 
+    digits.recipe(options.loss)  # a wrong name makes no folder
+    folder = _folder(options.output)
+    checkpoint = folder / "checkpoint.npz"
     try:
-        progress = False if options.quiet else None
-        result = digits.run(options.seed, epochs=options.epochs, checkpoint=checkpoint, progress=progress)
+        result = digits.run(
+            options.seed,
+            loss=options.loss,
+            lr=options.lr,
+            epochs=options.epochs,
+            checkpoint=checkpoint,
+            progress=False if options.quiet else None,
+        )
     except KeyboardInterrupt:
         saved = f"{checkpoint} holds the last whole epoch" if checkpoint.exists() else "nothing was saved yet"
         print(f"\nminigrad train: interrupted; {saved}", file=sys.stderr)
@@ -122,6 +132,7 @@ def train(options: argparse.Namespace) -> int:
         _table(
             f"digits, seed {result.seed}",
             {
+                "loss": f"{options.loss}, learning rate {result.recipe.lr:g}",
                 "test accuracy": f"{1 - result.test_error:.2%}",
                 "test error": f"{result.test_error:.2%}",
                 "best validation error": f"{best:.2%} in epoch {history.best_epoch}",

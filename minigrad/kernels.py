@@ -1,13 +1,13 @@
-"""The kernels: convolution, pooling and batch normalization on arrays, and the choice of what computes them.
+"""The kernels: the loops that decide the speed, on arrays, and the choice of what computes them.
 
 Two backends compute the same functions: the compiled loops of `kernels/*.pyx` and the NumPy reference of
 `minigrad/_reference.py`. This module chooses one, checks the arguments, and is the only one that the rest of
 minigrad calls.
 
 Arrays are NumPy arrays, float32 or float64, one dtype in a call; images are (N, C, H, W); kernel, stride,
-padding and dilation are pairs. No argument is ever changed, and a result never shares its memory. A bad argument
-raises ValueError, or TypeError for a wrong kind of thing, before anything is computed, and says who wanted what,
-what came, and what to try.
+padding and dilation are pairs. No argument is changed, but by `sgd`, and a result never shares its memory. A bad
+argument raises ValueError, or TypeError for a wrong kind of thing, before anything is computed, and says who wanted
+what, what came, and what to try.
 
 **Threads.** The compiled kernels share their work among `num_threads()` OpenMP threads, by default one for each
 core that the process may use. Work too small to share stays on one thread. The work is split by position and not
@@ -27,13 +27,11 @@ from ._reference import Array, Indices, Pair, Shape
 
 _COMPILED: dict[str, ModuleType] = {}
 try:
-    from . import _conv, _norm, _pool
+    from . import _conv, _loss, _norm, _pool, _update
 except ImportError:  # installed without a compiler
     pass
 else:
-    _COMPILED = {"conv": _conv, "pool": _pool, "norm": _norm}
-
-_REFERENCE: dict[str, ModuleType] = dict.fromkeys(("conv", "pool", "norm"), _reference)
+    _COMPILED = {"conv": _conv, "loss": _loss, "norm": _norm, "pool": _pool, "update": _update}
 
 __all__ = [
     "avg_pool2d",
@@ -46,12 +44,14 @@ __all__ = [
     "conv2d_bias",
     "conv2d_input",
     "conv2d_weight",
+    "cross_entropy",
     "max_pool2d",
     "max_pool2d_input",
     "num_threads",
     "openmp",
     "out_size",
     "set_num_threads",
+    "sgd",
     "use_kernels",
 ]
 
@@ -83,7 +83,7 @@ class use_kernels:
     """
 
     def __init__(self, name: str) -> None:
-        global _backend, _conv_backend, _pool_backend, _norm_backend
+        global _backend, _conv_backend, _loss_backend, _norm_backend, _pool_backend, _update_backend
         if name not in ("auto", "cython", "numpy"):
             raise ValueError(f"use_kernels: expected 'auto', 'cython' or 'numpy', got {name!r}")
         if name == "cython" and not compiled():
@@ -93,8 +93,10 @@ class use_kernels:
             )
         self._former = _backend
         _backend = "cython" if name != "numpy" and compiled() else "numpy"
-        modules = _COMPILED if _backend == "cython" else _REFERENCE
-        _conv_backend, _pool_backend, _norm_backend = modules["conv"], modules["pool"], modules["norm"]
+        modules = _COMPILED if _backend == "cython" else {}
+        _conv_backend, _loss_backend, _norm_backend, _pool_backend, _update_backend = (
+            modules.get(name, _reference) for name in ("conv", "loss", "norm", "pool", "update")
+        )
 
     def __enter__(self) -> None:
         pass
@@ -107,8 +109,10 @@ class use_kernels:
 
 _backend = "auto"
 _conv_backend: ModuleType
-_pool_backend: ModuleType
+_loss_backend: ModuleType
 _norm_backend: ModuleType
+_pool_backend: ModuleType
+_update_backend: ModuleType
 use_kernels(os.environ.get("MINIGRAD_KERNELS", "auto"))
 
 # ------------------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ if hasattr(os, "register_at_fork"):
 # ------------------------------------------------------------------------------------------------------------
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_UINT8, _INT32 = np.dtype(np.uint8), np.dtype(np.int32)
+_UINT8, _INT32, _INTP = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.intp)
 _LARGEST = 2**31 - 1  # of the entries of a pair: products of two of them fit in 64 bits
 _AXES = {1: "(C,)", 2: "(N, C)", 4: "(N, C, H, W)"}
 
@@ -465,3 +469,63 @@ def batch_norm_input(g: Array, x: Array, weight: Array, mean: Array, inv_std: Ar
     inv_std = _vector(who, "inv_std", inv_std, channels, x)
     gradients: tuple[Array, Array, Array] = _norm_backend.batch_norm_input(g, x, weight, mean, inv_std)
     return gradients
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Softmax cross-entropy
+# ------------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]:
+    """The losses -log softmax(z)_y (N,) and their slopes (N, K), from logits z (N, K) and labels y (N,).
+
+    The slopes are softmax(z) less 1 at the label, the gradient of each loss with respect to its row. Both keep their
+    relative accuracy, however small they are. Labels are whole numbers from 0 to K - 1.
+    """
+    who = "cross_entropy"
+    z = _array(who, "z", z, 2)
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        came = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise TypeError(f"{who}: labels must be an array of whole numbers, got {came}: use labels.astype(int)")
+    if labels.shape != z.shape[:1]:
+        raise ValueError(f"{who}: labels must have one entry for each of {z.shape[0]} rows, got shape {labels.shape}")
+    if labels.dtype is not _INTP:
+        labels = labels.astype(_INTP)
+    losses_and_slopes: tuple[Array, Array] = _loss_backend.cross_entropy(z, _laid_out(who, "labels", labels))
+    return losses_and_slopes
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The optimizer's step
+# ------------------------------------------------------------------------------------------------------------
+
+
+def sgd(
+    weights: list[Array],
+    gradients: list[Array],
+    velocities: list[Array] | None,
+    lr: float,
+    mu: float,
+    decay: float,
+    nesterov: bool,
+) -> None:
+    """One step of gradient descent, of all parameters, in place: v <- mu v - lr (g + decay w), w <- w + v.
+
+    With ``nesterov`` w moves by mu v - lr (g + decay w), with the new v. Without velocities it moves by
+    -lr (g + decay w). Arrays may have any shape, the same for a weight, its gradient and its velocity. What the
+    compiled kernel cannot take, such as a weight that is not contiguous, is left to NumPy.
+    """
+    if _backend == "cython":
+        try:
+            _update_backend.sgd(weights, gradients, velocities, lr, mu, decay, nesterov)
+            return
+        except (TypeError, ValueError, AttributeError, BufferError):  # nothing has been changed
+            pass
+    who = "sgd"
+    for name, arrays in (("gradient", gradients), ("velocity", velocities or weights)):
+        if len(arrays) != len(weights):
+            raise ValueError(f"{who}: {len(weights)} weights need as many arrays for {name}, got {len(arrays)}")
+        for k, (w, a) in enumerate(zip(weights, arrays, strict=True)):
+            if w.shape != np.shape(a):
+                raise ValueError(f"{who}: weight {k} is {w.shape}, its {name} {np.shape(a)}: make them equal")
+    _reference.sgd(weights, gradients, velocities, lr, mu, decay, nesterov)

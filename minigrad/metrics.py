@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PrecisionRecall", "SingleLogitReport", "average_precision", "confusion_matrix", "decide", "decision_regions",
     "is_separated", "logit_separation", "on_simplex", "precision_at_recall", "precision_recall_curve",
-    "relative_improvement", "single_logit_report", "zero_one_error",
+    "relative_improvement", "single_logit_report", "threshold_at_recall", "zero_one_error",
 ]  # fmt: skip
 
 
@@ -151,6 +151,33 @@ def precision_at_recall(scores: Any, positive: Any, recall: float) -> float:
     return _precision_at_recall(true_positives, accepted, recall)
 
 
+def threshold_at_recall(scores: Any, positive: Any, recall: float) -> float:
+    """A threshold T with which accepting scores > T, strictly (LS-01), reaches that recall and no more than it needs.
+
+    It accepts what `precision_at_recall` counts, and lies midway between the last score that is accepted and the
+    first that is not; right under the last one if all are accepted. It is a number of the dtype of the scores. Takes
+    and refuses what `precision_at_recall` does.
+    """
+    if not 0 < recall <= 1:
+        raise ValueError(
+            f"threshold_at_recall: expected a recall in (0, 1], got {recall}: at recall 0 nothing is accepted"
+        )
+    true_positives, _, values = _operating_points("threshold_at_recall", scores, positive)
+    t = _first_with(true_positives, recall)
+    if values.dtype.kind != "f":
+        values = values.astype(float)
+    if values[t] == -np.inf:
+        raise ValueError(
+            f"threshold_at_recall: a score of -inf is over no threshold, and a recall of {recall} needs it: "
+            f"give finite scores"
+        )
+    if t + 1 == len(values):
+        return float(np.nextafter(values[t], values.dtype.type(-np.inf)))
+    with np.errstate(invalid="ignore"):
+        middle = values[t + 1] / 2 + values[t] / 2
+    return float(middle if values[t + 1] <= middle < values[t] else values[t + 1])
+
+
 def logit_separation(logits: Any, labels: Any) -> float:
     """The smallest true logit minus the largest false one, over all samples: logits (N, K), labels (N,) (LS-02).
 
@@ -277,9 +304,14 @@ def _average_precision(true_positives: np.ndarray, accepted: np.ndarray) -> floa
 
 
 def _precision_at_recall(true_positives: np.ndarray, accepted: np.ndarray, recall: float) -> float:
-    needed = math.ceil(recall * int(true_positives[-1]) * (1 - 1e-12))  # a rounding error must not ask for one more
-    t = np.searchsorted(true_positives, needed)
+    t = _first_with(true_positives, recall)
     return float(true_positives[t] / accepted[t])
+
+
+def _first_with(true_positives: np.ndarray, recall: float) -> int:
+    """The first operating point of at least that recall."""
+    needed = math.ceil(recall * int(true_positives[-1]) * (1 - 1e-12))  # a rounding error must not ask for one more
+    return int(np.searchsorted(true_positives, needed))
 
 
 def _scored(who: str, logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:

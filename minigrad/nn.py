@@ -17,20 +17,20 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, NoReturn, Self
+from typing import Any, BinaryIO, ClassVar, NoReturn, Self, TypeVar
 
 import numpy as np
 
 from .operation import Operation
-from .ops import linear, normalization, pointwise, pooling, shapes, softmax, transfer
+from .ops import linear, normalization, pointwise, pooling, quantization, shapes, softmax, transfer
 from .ops.convolution import Conv2d as Convolution
 from .ops.convolution import pair
 from .tensor import Tensor, as_tensor
 
 __all__ = [
     "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Function", "Identity",
-    "LeakyReLU", "Linear", "LogSoftmax", "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "Sigmoid",
-    "Softmax", "Tanh", "initializers", "written",
+    "LeakyReLU", "Linear", "LogSoftmax", "MaxPool2d", "Module", "Node", "PReLU", "Parameter", "Quantize", "ReLU",
+    "Sequential", "Sigmoid", "Softmax", "Tanh", "Weighted", "initializers", "ternary", "written",
 ]  # fmt: skip
 
 Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -335,6 +335,43 @@ class Sequential(Module):
                 raise
         return x
 
+    def readout(self) -> Linear:
+        """The affine layer that the network ends in, whose rows are the classes; ValueError if it ends otherwise."""
+        last = self[-1] if len(self) else None
+        if isinstance(last, Sequential):
+            return last.readout()
+        if not isinstance(last, Linear) or type(last).forward is not Linear.forward:
+            softmax = ", and softmax needs all logits" if isinstance(last, (Softmax, LogSoftmax)) else ""
+            raise ValueError(
+                f"Sequential.readout: expected a network that ends in Linear, got {last!r} at its end{softmax}: only "
+                f"an affine layer has outputs that can be taken alone; slice off what follows it, as in model[:-1]"
+            )
+        return last
+
+    def logits(self, x: Any, classes: Any) -> Any:
+        """The outputs of chosen classes only: (N, ...) to (N, C), or to (N,) for one number (LS-01).
+
+        Of the last layer, which must be `Linear`, only the rows of these classes are read: its cost does not grow
+        with the number of the others. `single_logit.SingleLogit` decides by such outputs.
+
+        Raises ValueError where it ends in something else, and for classes out of range, TypeError for classes that
+        are not whole numbers.
+        """
+        last = self.readout()
+        chosen = np.asarray(classes)
+        if chosen.dtype.kind not in "iu":
+            raise TypeError(f"Sequential.logits: expected classes as whole numbers, got {classes!r}: try classes=[0]")
+        if chosen.ndim > 1 or chosen.size == 0 or not 0 <= chosen.min() <= chosen.max() < last.out_features:
+            raise ValueError(
+                f"Sequential.logits: classes={classes!r}: expected one or several whole numbers from 0 to "
+                f"{last.out_features - 1}, of which the network has outputs"
+            )
+        model: Any = self
+        while isinstance(model, Sequential):
+            model, x = model[-1], model[:-1](x)
+        z = last.rows(x, np.atleast_1d(chosen))
+        return z if chosen.ndim else z[..., 0]
+
     def __len__(self) -> int:
         return len(self.layers)
 
@@ -355,9 +392,14 @@ class Sequential(Module):
 
 
 class Weighted(Module):
-    """A layer y = operation(x, weight, bias): ``init`` draws the weight, the bias begins at zero, or is None."""
+    """A layer y = operation(x, weight, bias): ``init`` draws the weight, the bias begins at zero, or is None.
+
+    Where there is a ``quantizer``, an operation such as `ops.quantization.Ternarize`, the layer computes with what it
+    makes of the weight: ``effective_weight``, the weight itself otherwise.
+    """
 
     operation: Operation
+    quantizer: Operation | None = None
 
     def __init__(
         self,
@@ -380,6 +422,38 @@ class Weighted(Module):
         self.weight.data[...] = draw(rng, self.weight.shape)
         if self.bias is not None:
             self.bias.data[...] = 0
+
+    @property
+    def effective_weight(self) -> Tensor:
+        """What the layer computes with, on the tape."""
+        quantized: Tensor = self.weight if self.quantizer is None else self.quantizer(self.weight)
+        return quantized
+
+    def __repr__(self) -> str:
+        shown = super().__repr__()
+        return shown if self.quantizer is None else f"{shown[:-1]}, quantizer={self.quantizer!r})"
+
+
+AnyModule = TypeVar("AnyModule", bound=Module)
+
+
+def ternary(model: AnyModule, sparsity: float = 0.75, per: str = "layer") -> AnyModule:
+    """From now on all layers compute with weights in {0, alpha, -alpha}, at least ``sparsity`` of them 0 (IP-05).
+
+    What is trained and saved remains the float weight of each layer, of which its ``effective_weight`` is computed
+    anew in every call (`ops.quantization.Ternarize` says how, and what ``per="filter"`` changes); the gradient is the
+    straight-through estimator's, and biased. Parameters keep their names, so that the state of a float network can be
+    loaded before or after; biases stay float. ``layer.quantizer = None`` undoes it for a layer. Returns the model.
+
+    Raises ValueError, and changes nothing, where a layer or filter is too small to have that many zeros.
+    """
+    quantizer = quantization.Ternarize(sparsity, per)
+    layers = [module for module in model.modules() if isinstance(module, Weighted)]
+    for layer in layers:
+        quantizer.check(layer.weight.data)
+    for layer in layers:
+        layer.quantizer = quantizer
+    return model
 
 
 class Linear(Weighted):
@@ -409,10 +483,49 @@ class Linear(Weighted):
             flat = math.prod(x.shape[1:]) == self.in_features
             hint = "put a Flatten() before it" if flat else f"give {self.in_features} numbers along the last axis"
             self.refuse(f"expected (..., {self.in_features}), got {x.shape}", hint)
-        return self.operation(x, self.weight, self.bias)
+        return self.operation(x, self.effective_weight, self.bias)
+
+    def rows(self, x: Any, units: Any) -> Any:
+        """The outputs of chosen units only: (..., in) to (..., U), for whole numbers ``units`` (U,)."""
+        return self.operation(x, self.effective_weight[units], None if self.bias is None else self.bias[units])
 
     def settings(self) -> str:
         return f"{self.in_features}, {self.out_features}{'' if self.bias is not None else ', bias=False'}"
+
+
+class Node(Weighted):
+    """z_i = c_i (W_i . x) + b_i on vectors along the last axis: (..., in) to (..., out) (IP-01, US 12387092, eqs. 1-3).
+
+    ``weight`` is (out, in), ``scale`` (out,) holds the c_i, which begin at 1, and ``bias`` is (out,). With weights that
+    are `ternary` the scale gives each node a magnitude of its own.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        init: str | Initializer = "he_uniform",
+        *,
+        rng: np.random.Generator | None = None,
+        seed: int | None = None,
+        dtype: Any = np.float64,
+    ):
+        self.in_features = _size("Node", "in_features", in_features)
+        self.out_features = _size("Node", "out_features", out_features)
+        self.operation = linear.Node()
+        self.scale = Parameter(np.empty(self.out_features, dtype), "scale")
+        super().__init__((self.out_features, self.in_features), True, init, rng, seed, dtype)
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Draw the weight anew; the scale is 1."""
+        super().initialize(rng)
+        self.scale.data[...] = 1
+
+    def forward(self, x: Any) -> Any:
+        return self.operation(x, self.effective_weight, self.scale, self.bias)
+
+    def settings(self) -> str:
+        return f"{self.in_features}, {self.out_features}"
 
 
 class Conv2d(Weighted):
@@ -470,7 +583,7 @@ class Conv2d(Weighted):
                 f"use x.astype(np.{self.weight.dtype}), or convert the network by astype",
                 TypeError,
             )
-        return self.operation(x, self.weight, self.bias)
+        return self.operation(x, self.effective_weight, self.bias)
 
     def settings(self) -> str:
         kernel = f"kernel_size={_short(self.kernel_size)}{_given(self.operation)}"
@@ -546,7 +659,79 @@ class BatchNorm2d(BatchNorm1d):
     axes = "(N, {C}, H, W)"
 
 
+class PReLU(Module):
+    """y = a for a >= 0, slope a below; the slope is trained (IP-02, US 12387092, figure 1; He et al. 2015).
+
+    One ``slope`` for all units, or ``num_parameters`` of them, one for each channel along axis 1. It begins at ``init``
+    and may become negative.
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float64):
+        self.init = init
+        self.operation = transfer.PReLU()
+        self.slope = Parameter(np.empty(_size("PReLU", "num_parameters", num_parameters), dtype), "slope")
+        self.initialize(np.random.default_rng(0))
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """The slope is ``init`` again; nothing is drawn."""
+        self.slope.data[...] = self.init
+
+    def forward(self, x: Any) -> Any:
+        channels = self.slope.size
+        if channels == 1:
+            return self.operation(x, self.slope)
+        if x.ndim < 2 or x.shape[1] != channels:
+            self.refuse(f"expected (N, {channels}, ...), got {x.shape}", f"give {channels} channels along axis 1")
+        return self.operation(x, self.slope.reshape((channels,) + (1,) * (x.ndim - 2)))
+
+    def settings(self) -> str:
+        return f"{self.slope.size}{'' if self.init == 0.25 else f', init={self.init}'}"
+
+
 # The layers without parameters ------------------------------------------------------------------------------
+
+
+class Quantize(Module):
+    """The outputs of a layer to ``bits`` bits: 2^bits levels from ``low`` to ``high`` (IP-06, US 12387092).
+
+    A bound that is None is learned from what passes in training: ``bounds`` (2,) holds the first batch's least and
+    largest number, and moves towards those of each later one by ``momentum``. Gradients are those of the
+    straight-through estimator, and biased (`ops.quantization.Quantize`). Put it behind the transfer function.
+    """
+
+    buffers = ("bounds",)
+
+    def __init__(self, bits: int, low: float | None = None, high: float | None = None, momentum: float = 0.1):
+        self.bits, self.low, self.high, self.momentum = bits, low, high, momentum
+        if not 0 < momentum <= 1:
+            raise ValueError(f"Quantize: momentum={momentum!r}: expected 0 < momentum <= 1: try 0.1")
+        at_least = low if low is not None else 0.0 if high is None else high - 1
+        quantization.Quantize(bits, at_least, at_least + 1 if high is None else high)  # refuses what makes no sense
+        self.bounds = np.empty(2)
+        self.initialize(np.random.default_rng(0))
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Forget the bounds that were learned."""
+        self.bounds[...] = [math.nan if bound is None else bound for bound in (self.low, self.high)]
+
+    def forward(self, x: Any) -> Any:
+        if self.training and (self.low is None or self.high is None):
+            self._watch(np.array([x.data.min(), x.data.max()]))
+        low, high = map(float, self.bounds)
+        if not low < high:
+            seen = "it has seen no outputs yet" if math.isnan(low + high) else f"all outputs so far are {low:g}"
+            self.refuse(seen, "give low and high, or train first")
+        return quantization.Quantize(self.bits, low, high)(x)
+
+    def _watch(self, extremes: np.ndarray) -> None:
+        """Move the bounds that are learned towards the extremes of a batch."""
+        learned = np.array([self.low is None, self.high is None])
+        moved = self.bounds + self.momentum * (extremes - self.bounds)
+        self.bounds[learned] = np.where(np.isnan(self.bounds), extremes, moved)[learned]
+
+    def settings(self) -> str:
+        bounds = (("low", self.low), ("high", self.high))
+        return f"{self.bits}" + "".join(f", {name}={bound:g}" for name, bound in bounds if bound is not None)
 
 
 class Function(Module):

@@ -109,7 +109,8 @@ class Operation:
     nothing is differentiated with respect to), ``laws``, ``printed`` (the derivatives as the source prints them),
     ``flat`` (the formula speaks of arrays flattened in C order), ``literal`` (the formula needs the sizes as numbers),
     ``call`` (how the function takes its arguments), ``dependent`` (checks of the audit that hold by construction, and
-    prove nothing), ``broadcasts`` (inputs are first brought to one shape). A ``vjp`` with a
+    prove nothing), ``broadcasts`` (inputs are first brought to one shape), ``estimator`` (why its Jacobian and product
+    are on purpose not the derivative of its value; they are that of ``surrogate``, a second formula). A ``vjp`` with a
     parameter ``wanted`` is told which gradients are asked for.
     """
 
@@ -121,6 +122,7 @@ class Operation:
     laws: ClassVar[tuple[Callable[..., float], ...]] = ()
     dependent: ClassVar[tuple[str, ...]] = ()
     broadcasts: ClassVar[bool] = False
+    estimator: ClassVar[str] = ""
     flat: ClassVar[bool] = False
     literal: ClassVar[bool] = False
     parsed: ClassVar[Signature]
@@ -138,6 +140,9 @@ class Operation:
 
         def formula(self, *symbols: Any) -> Formula:
             """One entry of the output for one sample; the symbols are made from the signature."""
+
+        def surrogate(self, *symbols: Any) -> Formula:
+            """Of an estimator: the function whose derivative stands in for that of the formula."""
 
         def forward(self, *arrays: Any) -> Any:
             """The output for the whole batch; a tuple, output first, if the class names what it has ``saved``."""
@@ -161,11 +166,12 @@ class Operation:
         super().__init_subclass__()
         if abstract:
             return
-        missing = [part for part in cls.required if getattr(cls, part, None) is None]
+        parts = (*cls.required, "surrogate") if cls.estimator else cls.required
+        missing = [part for part in parts if getattr(cls, part, None) is None]
         if missing or cls.__doc__ is None:
             raise TypeError(
                 f"{cls.__name__} lacks {', '.join(missing or ['__doc__'])}: an operation carries "
-                f"{', '.join(cls.required)}"
+                f"{', '.join(parts)}"
             )
         cls.parsed = Signature.parse(cls.signature)
         unknown = set(cls.constants) - {variable.name for variable in cls.parsed.inputs}
@@ -223,8 +229,16 @@ class Operation:
 
     def written(self, *sample: Any) -> tuple[Formula, list[Any]]:
         """The formula in index notation for inputs of this sample's shapes, and the symbols in it."""
+        return self.in_letters(self.formula, *sample)
+
+    def differentiated(self, *sample: Any) -> tuple[Formula, list[Any]]:
+        """The formula that the Jacobian is the derivative of: the same, or the surrogate of an estimator."""
+        return self.in_letters(self.surrogate, *sample) if self.estimator else self.written(*sample)
+
+    def in_letters(self, formula: Callable[..., Formula], *sample: Any) -> tuple[Formula, list[Any]]:
+        """``formula`` or ``surrogate``, written with the symbols of this sample's inputs."""
         symbols = self.symbols(*sample)
-        return self.formula(*symbols), symbols
+        return formula(*symbols), symbols
 
     def refuse(self, problem: str, hint: str, error: type[Exception] = ValueError) -> NoReturn:
         """Raise an error that says who, what came, what was wanted (``problem``) and what to try (``hint``)."""
@@ -282,14 +296,14 @@ class Elementwise(Operation, abstract=True):
         def df(self, *arrays: Any) -> Any:
             """The partial derivatives at the inputs; the last argument is the value."""
 
-    def written(self, *sample: Any) -> tuple[Formula, list[Any]]:
+    def in_letters(self, formula: Callable[..., Formula], *sample: Any) -> tuple[Formula, list[Any]]:
         """The formula of one entry, put on the entries of arrays that are flattened in C order."""
         from .formula import Formula, indices, variable
 
         arrays = self.symbols(*sample)
         scalars = [variable(str(array.name), integer=bool(array.assumptions0.get("integer"))) for array in arrays]
         i = indices("i")
-        entry = self.formula(*scalars).expression.subs({x: array[i] for x, array in zip(scalars, arrays, strict=True)})
+        entry = formula(*scalars).expression.subs({x: array[i] for x, array in zip(scalars, arrays, strict=True)})
         return Formula(entry, i), arrays
 
     def forward(self, *arrays: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from . import kernels
 from .tensor import Tensor
 
 __all__ = ["SGD", "Adam", "MomentumSchedule", "Optimizer", "RMSprop", "ReduceOnPlateau", "WarmupLinear"]
@@ -25,8 +26,8 @@ class Optimizer:
     """What all optimizers share: the parameters, the rate, the count of steps and the arrays of their memory.
 
     A subclass names the arrays that it keeps for each parameter in ``memory`` and writes ``update``, which
-    changes one parameter in place. The learning rate ``lr`` can be assigned at any time: a number, or a
-    schedule.
+    changes one parameter in place, or ``descend``, which changes all of them. The learning rate ``lr`` can
+    be assigned at any time: a number, or a schedule.
 
     Raises ValueError for parameters or numbers that make no sense, and in `step` where a gradient is missing.
     """
@@ -39,8 +40,6 @@ class Optimizer:
         self.lr = lr
         self.weight_decay = self._within("weight_decay", weight_decay, 0, math.inf)
         self.state = {name: [np.zeros_like(p.data) for p in self.parameters] for name in self.memory}
-        self._scratch = [np.empty_like(p.data) for p in self.parameters]
-        self._decayed = [np.empty_like(p.data) for p in self.parameters] if weight_decay else []
 
     def _checked(self, parameters: Iterable[Tensor]) -> list[Tensor]:
         who = type(self).__name__
@@ -89,21 +88,24 @@ class Optimizer:
                     f"{type(self).__name__}.step: parameter {k} ({p.name or 'no name'}, {p.shape}) has no gradient: "
                     f"call backward() on a loss that depends on it, or freeze it by requires_grad = False"
                 )
-        self.begin_step()
-        for k, p in trained:
-            g, s = p.grad, self._scratch[k]
-            assert g is not None
-            if self.weight_decay:
-                decay = np.multiply(p.data, self.weight_decay, out=self._decayed[k])
-                g = np.add(g, decay, out=decay)
-            self.update(p.data, g, s, *(arrays[k] for arrays in self.state.values()))
+        self.descend(
+            [p.data for _, p in trained],
+            [p.grad for _, p in trained],
+            *([arrays[k] for k, _ in trained] for arrays in self.state.values()),
+        )
         self.steps += 1
+
+    def descend(self, weights: list[Any], gradients: list[Any], *memory: list[Any]) -> None:
+        """Change the weights and what is kept for them in place, and leave the gradients as they are."""
+        self.begin_step()
+        for w, g, *kept in zip(weights, gradients, *memory, strict=True):
+            self.update(w, g + self.weight_decay * w if self.weight_decay else g, np.empty_like(w), *kept)
 
     def begin_step(self) -> None:
         """Compute the numbers that all parameters share in this step."""
 
     def update(self, w: np.ndarray, g: np.ndarray, s: np.ndarray, *memory: np.ndarray) -> None:
-        """Change w and what is kept for it in place; g stays as it is, s is scratch of the same shape."""
+        """Change one w and what is kept for it in place; g stays as it is, s is scratch of the same shape."""
         raise NotImplementedError
 
     def zero_grad(self) -> None:
@@ -165,24 +167,12 @@ class SGD(Optimizer):
             self.memory = ("velocity",)  # type: ignore[misc]  # plain descent keeps nothing
         super().__init__(parameters, lr, weight_decay)
 
-    def begin_step(self) -> None:
+    def descend(self, weights: list[Any], gradients: list[Any], *memory: list[Any]) -> None:
         mu = self.momentum
-        self._now = self.lr, self._within("momentum", mu(self.steps), 0, 1) if callable(mu) else mu
-
-    def update(self, w: np.ndarray, g: np.ndarray, s: np.ndarray, *memory: np.ndarray) -> None:
-        lr, mu = self._now
-        np.multiply(g, lr, out=s)
-        if not memory:
-            w -= s
-            return
-        (v,) = memory
-        v *= mu
-        v -= s
-        if self.nesterov:
-            w -= s
-            w += np.multiply(v, mu, out=s)
-        else:
-            w += v
+        if callable(mu):
+            mu = self._within("momentum", mu(self.steps), 0, 1)
+        velocities = memory[0] if memory else None
+        kernels.sgd(weights, gradients, velocities, self.lr, mu, self.weight_decay, self.nesterov)
 
 
 class RMSprop(Optimizer):

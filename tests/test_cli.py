@@ -57,6 +57,25 @@ def test_train_writes_a_folder_and_prints_a_table(here, capsys):
     assert (model(test.x).data.argmax(axis=1) != test.y).mean() == pytest.approx(metrics["test_error"])
 
 
+def test_train_takes_the_name_of_a_loss(here, capsys):
+    assert cli.main(["train", "--loss", "max_margin", "--lr", "0.02", "--epochs", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["loss"], report["learning_rate"]) == ("max_margin", 0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("two_class_cross_entropy", "try binary_cross_entropy, each class against the rest"),
+        ("hinge", "no such loss: choose among batch_cross_entropy, "), ("relu", "no such loss"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_does_not_fit_is_refused(here, capsys, name, words):
+    assert cli.main(["train", "--loss", name]) == 2
+    assert words in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
 def test_json_alone_goes_to_standard_output(here, capsys):
     output = here / "deep" / "er"
     assert cli.main(["train", "--epochs", "1", "--seed", "3", "--json", "--quiet", "--output", str(output)]) == 0

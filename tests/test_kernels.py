@@ -264,6 +264,96 @@ def test_batch_norm_far_from_zero(backend, dtype):
     np.testing.assert_allclose(inv_std, 1 / x.astype(np.float64).std(axis=(0, 2, 3)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (32, 3), (7, 31), (5, 32), (4, 33), (3, 64), (128, 10), (6, 1000)])
+def test_cross_entropy(backend, shape, dtype):
+    z = random(shape, dtype) * dtype(3)
+    z[0] = z[0, 0]  # many that are largest
+    labels = np.random.default_rng(1).integers(shape[1], size=shape[0])
+    losses, slopes = kernels.cross_entropy(z, labels)
+    exact = z.astype(np.longdouble)
+    p = np.exp(exact - exact.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    rows = np.arange(len(z))
+    assert_same(losses, -np.log(p[rows, labels]).astype(dtype))
+    p[rows, labels] -= 1
+    assert_same(slopes, p.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_losses_and_slopes_are_accurate(backend, dtype):
+    """The label is sure: loss and slope are about the other e, far below the spacing of numbers at 1."""
+    for classes in (3, 40):
+        z = np.zeros((2, classes), dtype)
+        z[:, 1] = 30
+        losses, slopes = kernels.cross_entropy(z, np.array([1, 2]))
+        other = np.exp(-30.0)
+        np.testing.assert_allclose(losses, [(classes - 1) * other, 30], rtol=1e-6)
+        np.testing.assert_allclose(slopes[0, 1], -(classes - 1) * other, rtol=1e-6)
+        np.testing.assert_allclose(slopes[0, 2:], other, rtol=1e-6)
+        np.testing.assert_allclose(slopes[1, 2], -1, rtol=1e-6)
+
+
+def parameters(dtype, shapes=((3, 4, 2), (5,), (), (1, 7))):
+    return [[random(shape, dtype, 10 * k + i) for i, shape in enumerate(shapes)] for k in range(3)]
+
+
+RULES = [(0.1, 0.9, 0.0, False), (0.1, 0.9, 0.01, False), (0.2, 0.5, 0.01, True), (0.3, 0.0, 0.0, False)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("lr", "mu", "decay", "nesterov"), RULES)
+@pytest.mark.parametrize("momentum", [True, False])
+def test_sgd_is_its_definition(backend, dtype, lr, mu, decay, nesterov, momentum):
+    weights, gradients, velocities = parameters(dtype)
+    before = [a.copy() for a in (*weights, *gradients, *velocities)]
+    kernels.sgd(weights, gradients, velocities if momentum else None, lr, mu, decay, nesterov)
+    count = len(weights)
+    for k in range(count):
+        w, g, v = before[k], before[count + k], before[2 * count + k]
+        step = lr * (g + decay * w)
+        if momentum:
+            v = mu * v - step
+            w = w + (mu * v - step if nesterov else v)
+        else:
+            w = w - step
+        assert_same(weights[k], w.astype(dtype))
+        assert_same(velocities[k], v.astype(dtype))
+        np.testing.assert_array_equal(gradients[k], g)
+
+
+def test_sgd_takes_any_layout_and_precision(backend):
+    """Strided weights, mixed precisions and numbers for gradients: what the compiled kernel leaves to NumPy."""
+    w, v = np.ones((4, 6))[:, ::2], np.zeros((4, 3), np.float32)
+    kernels.sgd([w, np.ones(())], [np.ones((4, 3), np.float32), 1.0], [v, np.zeros(())], 0.5, 0.9, 0.0, False)
+    np.testing.assert_array_equal(w, 0.5)
+    np.testing.assert_array_equal(v, -0.5)
+
+
+def test_sgd_changes_all_or_nothing(backend):
+    w = [np.ones(3), np.ones((2, 3))]
+    with pytest.raises(ValueError, match=r"sgd: weight 1 is \(2, 3\), its gradient \(3, 2\)"):
+        kernels.sgd(w, [np.ones(3), np.ones((3, 2))], None, 0.1, 0.0, 0.0, False)
+    with pytest.raises(ValueError, match="its velocity"):
+        kernels.sgd(w, w, [np.ones(3), np.ones(3)], 0.1, 0.0, 0.0, False)
+    with pytest.raises(ValueError, match="as many"):
+        kernels.sgd(w, w[:1], None, 0.1, 0.0, 0.0, False)
+    assert all((a == 1).all() for a in w)
+
+
+@needs_compiled
+def test_sgd_with_threads():
+    found = []
+    for threads in (1, 2, 3):
+        kernels.set_num_threads(threads)
+        weights, gradients, velocities = parameters(np.float32, ((700, 500), (3,), (999,)))
+        kernels.sgd(weights, gradients, velocities, 0.1, 0.9, 0.01, True)
+        found.append([*weights, *velocities])
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one, other)
+
+
 # ------------------------------------------------------------------------------------------------------------
 # Ties, NaN and inf
 # ------------------------------------------------------------------------------------------------------------
@@ -307,6 +397,15 @@ def test_what_is_not_finite_goes_where_it_belongs(backend, bad):
     assert not np.isfinite(gb[0])
     assert np.isfinite(gb[1:]).all()
     ones = np.ones(2)
+    for classes in (3, 70):
+        for at in range(classes):
+            z = np.zeros((2, classes))
+            z[0, at] = bad
+            losses, slopes = kernels.cross_entropy(z, np.zeros(2, int))
+            assert np.isnan(losses[0])
+            assert np.isnan(slopes[0]).all()
+            assert np.isfinite(losses[1])
+            assert np.isfinite(slopes[1]).all()
     y, mean, inv_std = kernels.batch_norm(np.array([[bad, 1.0], [0.0, 2.0]]), ones, ones, 1e-5)
     assert not np.isfinite(y[:, 0]).any()
     assert np.isfinite(y[:, 1]).all()
@@ -339,6 +438,7 @@ def calls(dtype, batch=3):
         ("avg_pool2d_input", (gy,), (x.shape, *pool)),
         ("batch_norm", (x, scale, shift), (1e-5,)),
         ("batch_norm_input", (random(x.shape, dtype, 7), x, scale, mean, inv_std), ()),
+        ("cross_entropy", (random((batch, 70), dtype), np.arange(batch) % 70), ()),
     ]
 
 
@@ -505,6 +605,7 @@ G = np.ones((2, 4, 4, 5))
 MAX = np.ones((2, 3, 3, 3))
 FIRST = np.zeros((2, 3, 3, 3), np.uint8)
 C3 = np.ones(3)
+Z, L2 = np.ones((2, 3)), np.array([0, 1])
 
 REFUSED = [
     ("conv2d", (X, W, B, UNIT, (-1, 0), UNIT), ValueError, "padding must be at least 0"),
@@ -563,6 +664,14 @@ REFUSED = [
     ("batch_norm", (X, C3, C3, float("nan")), ValueError, "eps must be at least 0"),
     ("batch_norm", (X[:, :, :0], C3, C3, 1e-5), ValueError, "x is empty"),
     ("batch_norm", ([1.0], C3, C3, 1e-5), TypeError, "NumPy array, got list"),
+    ("cross_entropy", (X[0], L2), ValueError, "z must have 2 axes"),
+    ("cross_entropy", (Z[:0], L2[:0]), ValueError, "z is empty"),
+    ("cross_entropy", (Z.astype(int), L2), TypeError, "z must be float32 or float64"),
+    ("cross_entropy", (Z, [0, 1]), TypeError, "labels must be an array of whole numbers, got list"),
+    ("cross_entropy", (Z, L2.astype(float)), TypeError, "labels must be an array of whole numbers, got float64"),
+    ("cross_entropy", (Z, L2[:1]), ValueError, r"one entry for each of 2 rows, got shape \(1,\)"),
+    ("cross_entropy", (Z, L2 + 2), ValueError, "labels must be 0 to 2, got"),
+    ("cross_entropy", (Z, L2 - 1), ValueError, "labels must be 0 to 2, got -1"),
     ("batch_norm_input", (X[:1], X, C3, C3, C3), ValueError, "g must have the shape of x"),
     ("batch_norm_input", (X, X, C3, B, C3), ValueError, "mean must have one entry"),
     ("batch_norm_input", (X, X, C3, C3.astype("f"), C3), TypeError, "one dtype, got mean"),
@@ -583,7 +692,7 @@ SHUT = (ValueError, TypeError, MemoryError, OverflowError)
 @needs_compiled
 def test_compiled_functions_survive_nonsense():
     """Called directly, without the checks of `minigrad.kernels`, they refuse; no address leaves its array."""
-    from minigrad import _conv, _norm, _pool
+    from minigrad import _conv, _loss, _norm, _pool, _update
 
     pairs = [(0, 1), (-1, -1), (2**62, 2**62), (HUGE, HUGE), (2**70, 1), "ab", None, (1,)]
     shapes = [(2, 3, 6), (0, 3, 6, 7), (2, 3, -6, 7), (2, 3, 2**62, 7), (HUGE, 3, HUGE, HUGE), None]
@@ -631,3 +740,19 @@ def test_compiled_functions_survive_nonsense():
     for arguments in ((X[:1], X, C3, C3, C3), (X, X, B, C3, C3), (X, X, C3, C3, B), (X, X[:, :, :0], C3, C3, C3)):
         with pytest.raises(SHUT):
             _norm.batch_norm_input(*arguments)
+    for arguments in (
+        (None, L2), (Z, None), (Z[0], L2), (Z, L2[:1]), (Z, L2 + 2), (Z, L2 - 1), (Z, L2 + 2**62), (Z[:0], L2[:0]),
+        (Z[:, :0], L2), (Z.astype("i4"), L2), (Z.astype(">f8"), L2), (Z, Z[0]), (Z.T, L2), (Z.astype("f2"), L2),
+    ):  # fmt: skip
+        with pytest.raises((*SHUT, AttributeError)):
+            _loss.cross_entropy(*arguments)
+    w, bad = [np.ones(3)], [None, 1.0, np.ones(4), np.ones(3, "f"), np.ones(3, int), np.ones(3, ">f8"), np.ones(6)[::2]]
+    for a in bad:
+        for lists in (([a], w, w), (w, [a], w), (w, w, [a]), (w, w, []), (w, [], w), ([], w, None), (w, w * 2, None)):
+            with pytest.raises((*SHUT, AttributeError, BufferError)):
+                _update.sgd(*lists, 0.1, 0.9, 0.0, False)
+    with pytest.raises((*SHUT, BufferError)):
+        _update.sgd([read_only(w[0])], w, None, 0.1, 0.9, 0.0, False)
+    _update.sgd([], [], [], 0.1, 0.9, 0.0, False)
+    _update.sgd([np.ones(0)], [np.ones(0)], None, 0.1, 0.9, 0.0, False)
+    np.testing.assert_array_equal(w[0], 1)

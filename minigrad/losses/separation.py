@@ -143,11 +143,10 @@ class SelfNormalizedCrossEntropy(CrossEntropy):
         return Formula(cross_entropy + variable("alpha") * normalizer**2, tables={"alpha": self.alpha})
 
     def forward(self, z: Any, labels: Any) -> Any:
-        return super().forward(z, labels) + self.alpha * lse(z) ** 2
-
-    def gradient(self, z: Any, labels: Any) -> Any:
-        """p - q + 2 alpha log Z p, row by row."""
-        return super().gradient(z, labels) + 2 * self.alpha * lse(z)[:, None] * Tails(z).p
+        z = self.single_or_double(z)
+        losses, slopes = super().forward(z, labels)
+        normalizer = lse(z)
+        return losses + self.alpha * normalizer**2, slopes + 2 * self.alpha * normalizer[:, None] * Tails(z).p
 
     def jacobian(self, z: Any, label: Any) -> Any:
         e = np.exp(z - z.max())

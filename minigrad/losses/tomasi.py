@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import kernels
 from ..formula import Formula, indices, sp, total
 from ..laws import rows_sum_to_zero, shift_invariant
 from ..operation import Source
@@ -132,10 +133,11 @@ class CrossEntropy(Loss):
 
     Value and gradient keep their relative accuracy however sure the network is: 1 - p_y is summed from the other
     probabilities, not subtracted. The gradient is p - q; the loss is convex in the logits (the claim of convexity in
-    the weights is T-5).
+    the weights is T-5). Both come from the same exponentials, so `forward` saves the gradients, one a row: ``slopes``.
     """
 
     signature = "z[N,K], labels[N,*] -> loss[N]"
+    saved = ("slopes",)
     source = Source("Tomasi 2019, section 2.2", "TC-08")
     constants = ("labels",)
     laws: ClassVar[tuple[Callable[..., float], ...]] = (rows_sum_to_zero, shift_invariant)
@@ -170,38 +172,38 @@ class CrossEntropy(Loss):
             )
 
     def forward(self, z: Any, labels: Any) -> Any:
-        self.check(z, labels)
-        m, r, _ = self.parts(z)
-        with np.errstate(invalid="ignore"):
-            surprise = (m - z) + np.log1p(r)  # -log p, every term positive
-        labels = np.asarray(labels)
-        if labels.ndim == 1:
-            return self.check_finite(surprise[np.arange(len(z)), labels], z)
-        return self.check_finite(np.multiply(labels, surprise, where=labels > 0, out=np.zeros_like(z)).sum(axis=1), z)
+        z, labels = self.single_or_double(z), np.asarray(labels)
+        if labels.ndim == 2:
+            losses, slopes = self.soft(z, labels)
+        else:
+            try:
+                losses, slopes = kernels.cross_entropy(z, labels)
+            except (TypeError, ValueError):
+                self.check(z, labels)
+                raise
+        if not np.dot(losses, losses) >= 0:  # nan is not
+            self.check_finite(losses, z)
+        return losses, slopes
 
     @staticmethod
-    def parts(z: Any) -> tuple[Any, Any, Any]:
-        """The largest logit m of each row, the sum r of e^(z - m) without the largest, and all e^(z - m)."""
+    def single_or_double(z: Any) -> Any:
+        """Logits in float32 as they are, in any other precision in float64."""
+        return z if z.dtype.char in "fd" else z.astype(float)
+
+    def soft(self, z: Any, q: Any) -> tuple[Any, Any]:
+        """Losses and slopes for distributions q: p - q as p (1 - q) - q (1 - p), 1 - p the sum of the others."""
+        self.check(z, q)
         rows, top = np.arange(len(z)), z.argmax(axis=1)
         m = z[rows, top][:, None]
         with np.errstate(invalid="ignore"):
-            e = np.exp(z - m)
+            e, below = np.exp(z - m), m - z
         e[rows, top] = 0
         r = e.sum(axis=1, keepdims=True)
         e[rows, top] = 1
-        return m, r, e
-
-    def gradient(self, z: Any, labels: Any) -> Any:
-        """p - q as p (1 - q) - q (1 - p), row by row, with 1 - p the sum of the other probabilities."""
-        _, r, e = self.parts(z)
-        p = e / (1 + r)
-        others = np.where(e == 1, r, 1 + (r - e)) / (1 + r)
-        labels = np.asarray(labels)
-        if labels.ndim == 2:
-            return p * (1 - labels) - labels * others
-        rows = np.arange(len(z))
-        p[rows, labels] = -others[rows, labels]
-        return p
+        surprise = below + np.log1p(r)  # -log p, every term positive
+        losses = np.multiply(q, surprise, where=q > 0, out=np.zeros_like(z)).sum(axis=1)
+        p, others = e / (1 + r), np.where(e == 1, r, 1 + (r - e)) / (1 + r)
+        return losses, p * (1 - q) - q * others
 
     def jacobian(self, z: Any, labels: Any) -> Any:
         e = np.exp(z - z.max())
@@ -219,8 +221,8 @@ class CrossEntropy(Loss):
         q = labels[j] if isinstance(labels, sp.IndexedBase) else sp.KroneckerDelta(j, labels)
         return (Formula(sp.exp(z[j]) / total(sp.exp(z[k]), (k, K)) - q, j),)
 
-    def vjp(self, g: Any, z: Any, labels: Any, loss: Any) -> Any:
-        return np.reshape(g, (-1, 1)) * self.gradient(z, labels)
+    def vjp(self, g: Any, z: Any, labels: Any, loss: Any, slopes: Any) -> Any:
+        return g[:, None] * slopes
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:

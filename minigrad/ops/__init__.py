@@ -8,6 +8,7 @@ from . import (
     normalization,
     pointwise,
     pooling,
+    quantization,
     reductions,
     shapes,
     softmax,
@@ -15,6 +16,6 @@ from . import (
 )
 
 __all__ = [
-    "appendix", "arithmetic", "convolution", "linear", "normalization", "pointwise", "pooling", "reductions", "shapes",
-    "softmax", "transfer",
+    "appendix", "arithmetic", "convolution", "linear", "normalization", "pointwise", "pooling", "quantization",
+    "reductions", "shapes", "softmax", "transfer",
 ]  # fmt: skip

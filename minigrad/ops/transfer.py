@@ -14,7 +14,7 @@ import numpy as np
 from ..formula import Formula, sp
 from ..operation import Elementwise, Source
 
-__all__ = ["LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+__all__ = ["LeakyReLU", "PReLU", "ReLU", "Sigmoid", "Tanh"]
 
 
 class ReLU(Elementwise):
@@ -85,6 +85,35 @@ class LeakyReLU(Elementwise):
     @classmethod
     def errors(cls) -> Iterator[Any]:
         yield lambda: cls(-0.5), "beta"
+
+
+class PReLU(Elementwise):
+    """y = a for a >= 0 and slope a below: a leaky ReLU whose slope is an input, and so can be trained.
+
+    At the kink dy/da is 1 as for the others, and dy/dslope = 0.
+    """
+
+    name = "prelu"
+    signature = "a, slope -> y"
+    source = Source("He et al. 2015; US 12387092, figure 1", "IP-02", "T-10")
+
+    def formula(self, a: Any, slope: Any) -> Formula:
+        return Formula(sp.Piecewise((a, a >= 0), (slope * a, True)))
+
+    def f(self, a: Any, slope: Any) -> Any:
+        return np.where(np.asarray(a) >= 0, a, slope * a)
+
+    def df(self, a: Any, slope: Any, y: Any) -> Any:
+        return np.where(np.asarray(a) >= 0, np.ones_like(y), slope), np.minimum(a, np.zeros_like(y))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        a = np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
+        yield cls(), a, np.array([[0.25, -0.5, 0.1], [3.0, 0.7, 0.01]])
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-1.0, 0.0, 2.0]), np.array([0.25, 0.25, 1.0])
 
 
 class Sigmoid(Elementwise):

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..operation import Operation, registry
 from .cases import Case, cases
-from .checks import CHECKS, Check, dependent, not_vacuous, refusals
+from .checks import CHECKS, ESTIMATED, Check, dependent, not_vacuous, refusals
 from .compare import Comparison, compare, gradient
 from .mutants import caught, mutants_of
 from .network import TOLERANCES, network_errors
@@ -28,6 +28,7 @@ class Audited:
     name: str
     errors: dict[str, float | None] = field(default_factory=dict)
     dependent: tuple[str, ...] = ()
+    estimator: str = ""
     refusals: int = 0
     mutants: int = 0
     complaints: list[str] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Report:
                     "passed": row.passed,
                     "errors": row.errors,
                     "independent": row.independent,
+                    "estimator": row.estimator,
                     "refusals": row.refusals,
                     "mutants": row.mutants,
                     "complaints": row.complaints,
@@ -92,6 +94,8 @@ class Report:
         lines.append(
             "'-': does not apply. refused: bad inputs that raised in clear words; mutants: wrong copies, all caught."
         )
+        excluded = ", ".join(ESTIMATED)
+        lines += [f"{row.name}: excluded from {excluded}: {row.estimator}" for row in self.rows if row.estimator]
         lines += [f"{row.name}: {complaint}" for row in self.rows for complaint in row.complaints]
         failed = sum(not row.passed for row in self.rows)
         caught_in_all = sum(row.mutants for row in self.rows)
@@ -138,7 +142,8 @@ def _find(op: str | type[Operation]) -> type[Operation]:
 
 
 def _audit_one(cls: type[Operation], with_mutants: bool) -> Audited:
-    row = Audited(cls.name, dependent=dependent(cls), errors={check.name: None for check in CHECKS})
+    errors: dict[str, float | None] = {check.name: None for check in CHECKS}
+    row = Audited(cls.name, errors, dependent(cls), cls.estimator)
     try:
         tried = list(cases(cls))
         row.complaints += not_vacuous(cls, tried)

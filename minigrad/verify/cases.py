@@ -36,10 +36,9 @@ class Case:
         self.samples = list(split(operation, *arrays))
 
     def with_operation(self, operation: Operation, *, same_formula: bool = True) -> Case:
-        """The same inputs for another operation."""
-        other = Case.__new__(Case)
-        other.operation, other.arrays, other.kind = operation, self.arrays, self.kind
-        other.varies, other.samples = self.varies, self.samples
+        """The same inputs, copied (some mutants change theirs), for another operation."""
+        arrays = (array.copy() if isinstance(array, np.ndarray) else array for array in self.arrays)
+        other = Case(operation, *arrays, kind=self.kind)
         if same_formula:
             other.__dict__.update(values=self.values, derivatives=self.derivatives, printed=self.printed)
         return other
@@ -63,10 +62,10 @@ class Case:
         """The operation's matrices of sample n, one for each input that varies."""
         return [None if J is None else dense(J) for J in as_tuple(self.operation.jacobian(*self.samples[n]))]
 
-    def _in_letters(self, n: int) -> tuple[Any, list[Any], list[Any], tuple[int, ...]]:
+    def _in_letters(self, n: int, form: str = "written") -> tuple[Any, list[Any], list[Any], tuple[int, ...]]:
         """Formula, symbols and values of sample n, and the shape of its output, flattened if the formula is."""
         sample = self.samples[n]
-        formula, symbols = self.operation.written(*sample)
+        formula, symbols = getattr(self.operation, form)(*sample)
         shape = np.shape(self.outputs[0])[self.operation.parsed.output.leading(np.ndim(self.outputs[0])) :]
         if hasattr(self.operation, "axis") and len(self.operation.parsed.output.letters) == 1:
             shape = (np.shape(sample[0])[-1],)
@@ -96,7 +95,7 @@ class Case:
         return result
 
     def _evaluate(self, n: int, formulas: Callable[[Any, list[Any]], Any]) -> list[np.ndarray | None]:
-        formula, symbols, sample, shape = self._in_letters(n)
+        formula, symbols, sample, shape = self._in_letters(n, "differentiated")
         matrices: list[np.ndarray | None] = []
         varying = [k for k, varies in enumerate(self.varies) if varies]
         for k, slope in zip(varying, formulas(formula, [symbols[k] for k in varying]), strict=True):

@@ -102,6 +102,11 @@ def product(case: Case) -> float | None:
     return worst(errors)
 
 
+def estimator(case: Case) -> float | None:
+    """`jacobian` and `vjp` of an estimator against the symbolic derivative of the surrogate that it names."""
+    return worst(error for error in (derivative(case), product(case)) if error is not None)
+
+
 def dense_row(y: Any) -> np.ndarray:
     """A cotangent for y in which nothing is zero, equal, or of one sign."""
     return np.asarray(np.cos(1.7 * np.arange(np.size(y))) + 0.01)
@@ -270,7 +275,12 @@ class Check:
 
     def __call__(self, case: Case) -> float | None:
         """The error at a case, None if the check does not apply there."""
-        return self.run(case) if case.kind in self.kinds else None
+        excluded = ESTIMATED if case.operation.estimator else ("estimator",)
+        return self.run(case) if case.kind in self.kinds and self.name not in excluded else None
+
+
+ESTIMATED = ("derivative", "printed", "differences", "product")
+"""The checks that an operation with an ``estimator`` is excluded from; the check "estimator" takes their place."""
 
 
 CHECKS = (
@@ -279,6 +289,7 @@ CHECKS = (
     Check("printed", printed, 1e-12),
     Check("differences", by_differences, 1e-8),
     Check("product", product, 1e-12, ("sample", "kink")),
+    Check("estimator", estimator, 1e-12, ("sample", "kink")),
     Check("tails", tails, 1e-12, ("tail",)),
     Check("laws", laws, 1e-10),
     Check("batch", batch, 1e-12),
@@ -303,6 +314,8 @@ def not_vacuous(cls: type[Operation], tried: list[Case]) -> list[str]:
         complaints.append("samples() yields another operation")
     if all(len(case.samples) < 2 for case in tried) and any(v.samples for v in cls.parsed.inputs):
         complaints.append("no batch has two samples")
+    if cls.estimator and all((by_differences(case) or 0) < 1e-6 for case in tried):
+        complaints.append("it is called an estimator, and is the derivative at every sample")
     sizes = [[0.0 if J is None else abs(J).max(initial=0) for J in case.lifted] for case in tried]
     largest = [max(column) for column in zip_longest(*sizes, fillvalue=0.0)]
     for variable, size in zip(cls.parsed.of(len(largest)), largest, strict=True):
