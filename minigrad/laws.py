@@ -26,8 +26,7 @@ def forward_one(operation: Operation, *sample: Any) -> np.ndarray:
         value if value is None or not variable.samples else np.asarray(value)[None]
         for variable, value in zip(inputs, sample, strict=True)
     ]
-    result = operation.forward(*arrays)
-    value = np.asarray(result[0] if operation.saved else result)
+    value = np.asarray(operation.output(*arrays))
     return value[0] if operation.parsed.output.samples else value
 
 

@@ -204,6 +204,11 @@ class Operation:
         """Samples at which every entry of value and Jacobian must be right relative to itself, however small."""
         return iter(())
 
+    def output(self, *arrays: Any) -> Any:
+        """The output alone, without what `forward` saves."""
+        result = self.forward(*arrays)
+        return result[0] if self.saved else result
+
     @property
     def inputs(self) -> tuple[str, ...]:
         return tuple(variable.name for variable in self.parsed.inputs)

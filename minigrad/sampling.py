@@ -120,13 +120,13 @@ class DifficultySampler:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over such a state; ValueError if it is of other samples."""
-        shape = np.shape(state.get("difficulty"))
-        if shape != self.difficulty.shape:
+        saved = np.asarray(state.get("difficulty", ()))
+        if saved.shape != self.difficulty.shape:
             raise ValueError(
-                f"DifficultySampler.load_state_dict: expected the difficulty of {len(self)} samples, got shape {shape}: "
-                f"make the sampler for the samples that it was saved with"
+                f"DifficultySampler.load_state_dict: expected the difficulty of {len(self)} samples, got shape "
+                f"{saved.shape}: make the sampler for the samples that it was saved with"
             )
-        self.difficulty[...] = state["difficulty"]
+        self.difficulty[...] = saved
 
     def __repr__(self) -> str:
         return f"DifficultySampler({len(self)}, unbiased={self.unbiased}, uniform={self.uniform}, blend={self.blend})"
@@ -138,8 +138,8 @@ class _Weighted:
     def __init__(self, sampler: DifficultySampler, loss: Any):
         if not hasattr(loss, "reduction"):
             raise TypeError(
-                f"DifficultySampler: {loss!r} is one number for the whole batch, which has no difficult samples: give a "
-                f"loss with a reduction, such as CrossEntropy"
+                f"DifficultySampler: {loss!r} is one number for the whole batch and none for a sample: give a loss "
+                f"with a reduction, such as CrossEntropy"
             )
         self.sampler, self.reduction = sampler, loss.reduction
         self.each = copy.copy(loss)

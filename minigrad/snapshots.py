@@ -124,7 +124,7 @@ class Snapshots(Sequence[State]):
 
     def __repr__(self) -> str:
         times = f", t = {self.times[0]} to {self.times[-1]}, every {self.every}" if self.times else ""
-        return f"Snapshots({len(self)} of at most {self.limit}, one an {self.per}{times})".replace("an step", "a step")
+        return f"Snapshots({len(self)} of at most {self.limit}, per {self.per}{times})"
 
 
 def _shapes(state: State) -> dict[str, tuple[int, ...]]:

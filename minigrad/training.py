@@ -20,6 +20,8 @@ from .data import Dataset, batches
 from .metrics import zero_one_error
 from .nn import Module, read_npz, written
 from .optim import Optimizer, ReduceOnPlateau
+from .sampling import DifficultySampler
+from .snapshots import Snapshots
 from .tensor import no_grad
 
 __all__ = ["History", "evaluate", "fit"]
@@ -134,6 +136,8 @@ def fit(
     plateau: ReduceOnPlateau | None = None,
     weight_tolerance: float | None = None,
     loss_tolerance: float | None = None,
+    sampler: DifficultySampler | None = None,
+    snapshots: Snapshots | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | None = None,
@@ -162,6 +166,12 @@ def fit(
     weight_tolerance, loss_tolerance : float, optional
         End when an epoch changes w by at most the first, in Euclidean norm, or L by at most the second
         (TC-20). In batch training, with one step an epoch, these are the tests of the source.
+    sampler : DifficultySampler, optional
+        Draws the mini-batches, and weights and watches the loss of each sample (IP-08); by default each epoch
+        takes every sample once, in random order. Its state is part of the checkpoint.
+    snapshots : Snapshots, optional
+        Records the parameters before training and after each epoch or step. It is saved by you, not with the
+        checkpoint, and goes on where it was if it is given again.
     checkpoint : path, optional
         An .npz file, replaced whole after each epoch, with all that a later call needs to go on.
     resume : bool
@@ -193,17 +203,29 @@ def fit(
         if wrong:
             raise ValueError(f"fit: {problem}")
     best = model.state_dict() if patience is not None else {}
-    run = Run(model, optimizer, plateau, np.random.default_rng(seed), History(), best)
+    run = Run(model, optimizer, plateau, np.random.default_rng(seed), History(), best, sampler)
     if resume and checkpoint is not None:
         run.restore(checkpoint)
     history = run.history
+    risk_of = loss if sampler is None else sampler.weighted(loss)
+    if snapshots is not None and not snapshots:
+        snapshots.record(model)
     with _bar(epochs, len(samples), batch_size, history.epochs, progress) as bar:
+
+        def tick() -> None:
+            bar.update()
+            if snapshots is not None and snapshots.per == "step":
+                snapshots.record(model)
+
         while not (reason := _reason(history, epochs, patience, weight_tolerance, loss_tolerance)):
             started = time.perf_counter()
             before = [p.data.copy() for p in model.parameters()]
             rate = optimizer.lr
             model.train()
-            risk = _epoch(run, loss, batches(samples, batch_size, run.rng), bar.update)
+            steps = (sampler.batches if sampler is not None else batches)(samples, batch_size, run.rng)
+            risk = _epoch(run, risk_of, steps, tick)
+            if snapshots is not None and snapshots.per == "epoch":
+                snapshots.record(model)
             squares = (((p.data - w) ** 2).sum(dtype=float) for p, w in zip(model.parameters(), before, strict=True))
             change = math.sqrt(sum(squares))
             if not math.isfinite(change):
@@ -294,16 +316,19 @@ class Run:
     rng: np.random.Generator
     history: History
     best: dict[str, np.ndarray]
+    sampler: DifficultySampler | None = None
 
     def generators(self) -> list[np.random.Generator]:
         """That of the order of the samples, and those of the model."""
         return [self.rng, *self.model.generators()]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write arrays as "model/...", "best/...", "optimizer/..." and "plateau/...", and the rest as JSON."""
+        """Write arrays as "model/...", "best/..." and so on, one word for each part, and the rest as JSON."""
         parts = {"model": self.model.state_dict(), "best": self.best, "optimizer": self.optimizer.state_dict()}
         if self.plateau is not None:
             parts["plateau"] = self.plateau.state_dict()
+        if self.sampler is not None:
+            parts["sampler"] = self.sampler.state_dict()
         arrays = {f"{part}/{name}": array for part, state in parts.items() for name, array in state.items()}
         generators = [generator.bit_generator.state for generator in self.generators()]
         rest = {"history": asdict(self.history), "generators": generators}
@@ -312,7 +337,8 @@ class Run:
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Set everything from such a file; ValueError if it comes from another kind of training."""
-        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "best": {}, "optimizer": {}, "plateau": {}}
+        names = ("model", "best", "optimizer", "plateau", "sampler")
+        parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
         text = "{}"
         for key, array in read_npz(path).items():
             part, _, name = key.partition("/")
@@ -330,6 +356,7 @@ class Run:
             ),
             (bool(parts["best"]) != bool(self.best), "was made with patience, or this training has it, not both"),
             (bool(parts["plateau"]) != (self.plateau is not None), "and this training differ in having a plateau"),
+            (bool(parts["sampler"]) != (self.sampler is not None), "and this training differ in having a sampler"),
         ):
             if differs:
                 raise ValueError(f"fit: the checkpoint {path} {what}: resume with the arguments that it was made with")
@@ -337,6 +364,8 @@ class Run:
         self.optimizer.load_state_dict(parts["optimizer"])
         if self.plateau is not None:
             self.plateau.load_state_dict(parts["plateau"])
+        if self.sampler is not None:
+            self.sampler.load_state_dict(parts["sampler"])
         for generator, state in zip(self.generators(), states, strict=True):
             generator.bit_generator.state = state
         self.best = parts["best"]

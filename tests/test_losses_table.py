@@ -74,7 +74,7 @@ def test_the_attack_finds_the_counterexamples(loss):
     attack = found.separate(loss)
     labels = found.labels_of(len(attack.logits), 4)
     assert not is_separated(attack.logits, labels)
-    assert float(loss.forward(attack.logits, labels).sum()) == attack.loss < 1e-8
+    assert float(loss.output(attack.logits, labels).sum()) == attack.loss < 1e-8
     assert found.aligned(loss, found.bounded_below(loss)).startswith("no")
 
 
@@ -126,7 +126,7 @@ class Concave:
     def samples(cls, rng):
         yield cls(), np.zeros((2, 3)), np.array([0, 1])
 
-    def forward(self, z, labels):
+    def output(self, z, labels):
         return -np.sqrt(1 + z**2).sum(axis=1)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..operation import registry
+from ..operation import as_tuple, registry
 from .base import Loss
 
 __all__ = [
@@ -60,7 +60,7 @@ def on_batch(loss: Loss) -> tuple[Risk, tuple[int, ...], Callable[[np.random.Gen
         x, constants[0] = np.zeros((3, classes(loss))), np.array([0, 1, 0])
 
     def risk(x: Any) -> float:
-        return float(np.sum(loss.forward(x, *constants)))
+        return float(np.sum(loss.output(x, *constants)))
 
     def point(rng: np.random.Generator) -> Any:
         if loss.inputs[0] == "p":
@@ -221,8 +221,9 @@ def _descend(loss: Any, z: Any, labels: Any, low: Any = None, high: Any = None) 
     def risk(x: Any) -> tuple[float, Any]:
         z = logits(x)
         arrays = (z, labels, *(None for _ in loss.inputs[2:]))
-        losses = loss.forward(*arrays)
-        slope = loss.vjp(np.ones_like(losses), *arrays, losses)
+        outputs = as_tuple(loss.forward(*arrays))
+        losses = outputs[0]
+        slope = loss.vjp(np.ones_like(losses), *arrays, *outputs)
         if high is not None:
             slope = slope.copy()
             slope[low] += slope[high]
