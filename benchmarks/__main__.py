@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = measure.PEERS if asked.peers == "all" else [*asked.peers.split(","), "minigrad"]
         peers, missing = measure.installed(names)
         threads = [int(n) for n in asked.threads.split(",")]
+        if min(threads) < 1:
+            raise ValueError(f"--threads {asked.threads}: numbers from 1")
     except ValueError as error:
         parser().error(str(error))
     if missing:

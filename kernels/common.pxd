@@ -49,9 +49,10 @@ cdef inline Py_ssize_t rounded(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
 cdef inline int team_for(int threads, double work, Py_ssize_t parts) noexcept nogil:
     """The threads that `work` operations in `parts` pieces deserve.
 
-    A parallel region costs some microseconds, and much more where another process wants the core.
+    A parallel region costs some microseconds, and much more where another process wants the core: below 50 or so, one
+    thread is as good.
     """
-    if work < 2e6 or parts < 2:
+    if work < 6e6 or parts < 2:  # about 50 microseconds on one core
         return 1
     return <int> min(<Py_ssize_t> threads, parts)
 

@@ -21,7 +21,7 @@
  * registers of x86-64. That is why 6 x 2; a lower tile, down to 4 rows, is as fast, and rows are dealt so
  * that few are lower.
  *
- * Two tiles, for the two orders in which the operands lie in memory:
+ * Two tiles, for the two orders in which the operands lie in memory, and what they need:
  *
  *   outer   C[r, u] = start[r] + sum over k of A[r, k] B[k, u]        (without start: C[r, u] + ...)
  *           vectors along the columns u. A is packed: for each k, its `rows` values side by side. Row k of B
@@ -30,6 +30,7 @@
  *           vectors along the sum index k, in which A and B are contiguous; the lanes are added at the end.
  *   add     C[row[r] ...] += A[r, ...]                                one vector of each row of a tile
  *           for a product that is not stored, but added to where the table says.
+ *   turn    B[k, r] = A[r, k], a square of TURN(real) numbers a side, to pack what lies the other way round.
  *
  * Each is written twice. The plain loops are the definition, and run wherever there are no vector types.
  * The others are the same loops with GNU vector types, which GCC and Clang translate for every processor:
@@ -44,16 +45,23 @@
 
 #include <stddef.h>
 
+#if defined(__GNUC__)
+#define UNUSED __attribute__((unused)) /* a kernel takes from here what it needs */
+#else
+#define UNUSED
+#endif
+
 #define VECTOR_BYTES 32
 #define OUTER_ROWS 6
 #define DOT_ROWS 4
 #define DOT_COLUMNS 3
 #define LANES(real) ((int)(VECTOR_BYTES / sizeof(real)))
+#define TURN(real) (LANES(real) / 2)
 
 /* ---- Plain loops: what the tiles compute ---- */
 
 #define PLAIN_TILES(real)                                                                                  \
-static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,                 \
+UNUSED static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,          \
                                const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,         \
                                const real *start)                                                          \
 {                                                                                                          \
@@ -66,7 +74,7 @@ static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const r
             c[r * stride + l] = sum;                                                                       \
         }                                                                                                  \
 }                                                                                                          \
-static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,    \
+UNUSED static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
                              real *c, ptrdiff_t c_stride)                                                  \
 {                                                                                                          \
     for (int r = 0; r < rows; r++)                                                                         \
@@ -77,11 +85,17 @@ static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const rea
             c[r * c_stride + s] += sum;                                                                    \
         }                                                                                                  \
 }                                                                                                          \
-static void plain_add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)     \
+UNUSED static void plain_add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)\
 {                                                                                                          \
     for (int r = 0; r < rows; r++)                                                                         \
         for (int l = 0; l < LANES(real); l++)                                                              \
             c[row[r] + l] += a[r * stride + l];                                                            \
+}                                                                                                          \
+UNUSED static void plain_turn_##real(const real *a, ptrdiff_t a_stride, real *b, ptrdiff_t b_stride)       \
+{                                                                                                          \
+    for (int r = 0; r < TURN(real); r++)                                                                   \
+        for (int k = 0; k < TURN(real); k++)                                                               \
+            b[k * b_stride + r] = a[r * a_stride + k];                                                     \
 }
 PLAIN_TILES(float)
 PLAIN_TILES(double)
@@ -103,8 +117,8 @@ PLAIN_TILES(double)
 
 typedef float vector_float __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(float)), may_alias));
 typedef double vector_double __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(double)), may_alias));
-typedef float half_float __attribute__((vector_size(VECTOR_BYTES / 2)));
-typedef double half_double __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef float half_float __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(float)), may_alias));
+typedef double half_double __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(double)), may_alias));
 
 #define OUTER(real, rows)                                                                                  \
 TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                  \
@@ -160,7 +174,7 @@ TWICE static void dot_##real##_##rows(ptrdiff_t depth, const real *a, const real
 }
 
 #define ADD(real)                                                                                          \
-TWICE static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, real *c,                    \
+TWICE UNUSED static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, real *c,             \
                                     const ptrdiff_t *row)                                                  \
 {                                                                                                          \
     for (int r = 0; r < rows; r++)                                                                         \
@@ -170,7 +184,7 @@ TWICE static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, r
 #define VECTOR_TILES_OF(real)                                                                              \
 OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                  \
 DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4) ADD(real)                                              \
-static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,                \
+UNUSED static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,         \
                                 const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,        \
                                 const real *start)                                                         \
 {                                                                                                          \
@@ -180,7 +194,7 @@ static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const 
         outer_##real##_4, outer_##real##_5, outer_##real##_6};                                             \
     tile[rows - 1](depth, a, left, right, row, c, stride, start);                                          \
 }                                                                                                          \
-static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,   \
+UNUSED static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
                               real *c, ptrdiff_t c_stride)                                                 \
 {                                                                                                          \
     static void (*const tile[])(ptrdiff_t, const real *, const real *, ptrdiff_t, real *, ptrdiff_t) = {   \
@@ -191,6 +205,39 @@ static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const re
 VECTOR_TILES_OF(float)
 VECTOR_TILES_OF(double)
 
+/* Half vectors, which every processor has. To turn four rows, interleave the first with the third and the second
+   with the fourth, then the results with one another: a b c d / e f g h / ... -> a i b j / ... -> a e i m / ... */
+#if defined(__clang__)
+#define MIX4(x, y, i, j, k, l) __builtin_shufflevector(x, y, i, j, k, l)
+#define MIX2(x, y, i, j) __builtin_shufflevector(x, y, i, j)
+#else
+typedef int four_int __attribute__((vector_size(16)));
+typedef long long two_long __attribute__((vector_size(16)));
+#define MIX4(x, y, i, j, k, l) __builtin_shuffle(x, y, (four_int){i, j, k, l})
+#define MIX2(x, y, i, j) __builtin_shuffle(x, y, (two_long){i, j})
+#endif
+#define HALF(real, p) (*(half_##real *)(p))
+#define LOW(x, y) MIX4(x, y, 0, 4, 1, 5)
+#define HIGH(x, y) MIX4(x, y, 2, 6, 3, 7)
+
+UNUSED static inline void vector_turn_float(const float *a, ptrdiff_t a_stride, float *b, ptrdiff_t b_stride)
+{
+    const half_float r0 = HALF(float, a), r1 = HALF(float, a + a_stride),
+                     r2 = HALF(float, a + 2 * a_stride), r3 = HALF(float, a + 3 * a_stride);
+    const half_float p0 = LOW(r0, r2), p1 = HIGH(r0, r2), p2 = LOW(r1, r3), p3 = HIGH(r1, r3);
+    HALF(float, b) = LOW(p0, p2);
+    HALF(float, b + b_stride) = HIGH(p0, p2);
+    HALF(float, b + 2 * b_stride) = LOW(p1, p3);
+    HALF(float, b + 3 * b_stride) = HIGH(p1, p3);
+}
+
+UNUSED static inline void vector_turn_double(const double *a, ptrdiff_t a_stride, double *b, ptrdiff_t b_stride)
+{
+    const half_double r0 = HALF(double, a), r1 = HALF(double, a + a_stride);
+    HALF(double, b) = MIX2(r0, r1, 0, 2);
+    HALF(double, b + b_stride) = MIX2(r0, r1, 1, 3);
+}
+
 #else
 #define VECTOR_TILES 0
 #define vector_outer_float plain_outer_float
@@ -199,6 +246,8 @@ VECTOR_TILES_OF(double)
 #define vector_dot_double plain_dot_double
 #define vector_add_float plain_add_float
 #define vector_add_double plain_add_double
+#define vector_turn_float plain_turn_float
+#define vector_turn_double plain_turn_double
 #endif
 
 #endif

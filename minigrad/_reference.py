@@ -225,3 +225,24 @@ def sgd(
         v *= mu
         v -= step
         w += mu * v - step if nesterov else v
+
+
+@_quiet
+def affine(x: Array, weight: Array, bias: Array | None) -> Array:
+    """y = x W^T + b."""
+    y: Array = x @ weight.T
+    if bias is not None:
+        y += bias
+    return y
+
+
+@_quiet
+def affine_vjp(
+    g: Array, x: Array, weight: Array, of_x: bool, of_weight: bool, of_bias: bool
+) -> tuple[Array | None, Array | None, Array | None]:
+    """gx = g W, gw = g^T x, gb = sum of g over the samples."""
+    return (
+        g @ weight if of_x else None,
+        g.T @ x if of_weight else None,
+        g.sum(axis=0) if of_bias else None,
+    )

@@ -12,9 +12,21 @@ what, what came, and what to try.
 **Threads.** The compiled kernels share their work among `num_threads()` OpenMP threads, by default one for each
 core that the process may use. Work too small to share stays on one thread. The work is split by position and not
 by who comes first, so that one number of threads always gives the same bits. A process made by `fork` inherits none
-of the threads of its parent: there the kernels run on one thread, whatever is asked for. No kernel calls BLAS.
+of the threads of its parent: there the kernels run on one thread, whatever is asked for.
+
+Two pools of threads in turn wait for one another's spinning threads, which costs a factor of several. So there is one:
+no kernel calls BLAS, which has threads of its own, and the large matrix products of training, those of convolutions
+and of dense layers, are all kernels. `set_num_threads` is the one setting. A thread that has nothing to do spins for
+some microseconds and then sleeps (unless GOMP_SPINCOUNT or OMP_WAIT_POLICY say otherwise), so that a neighbour who
+wants the core gets it.
+
+**Memory.** glibc returns the memory of a large array that is freed to the system, and fetching it again costs more than
+computing in it: a page fault for every 4 kB. So that the next step of training finds the memory of the last one,
+importing minigrad asks glibc to keep up to 512 MB of what is freed. MINIGRAD_KEEP_MEMORY=0 leaves it alone.
 """
 
+import contextlib
+import ctypes
 import os
 from operator import index
 from types import ModuleType, TracebackType
@@ -26,14 +38,29 @@ from . import _reference
 from ._reference import Array, Indices, Pair, Shape
 
 _COMPILED: dict[str, ModuleType] = {}
+_spin = {"GOMP_SPINCOUNT": "10000"} if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() else {}
+os.environ.update(_spin)  # read by the OpenMP library when the first kernel loads it
 try:
-    from . import _conv, _loss, _norm, _pool, _update
+    from . import _conv, _dense, _loss, _norm, _pool, _update
 except ImportError:  # installed without a compiler
     pass
 else:
-    _COMPILED = {"conv": _conv, "loss": _loss, "norm": _norm, "pool": _pool, "update": _update}
+    _COMPILED = {
+        "conv": _conv, "dense": _dense, "loss": _loss, "norm": _norm, "pool": _pool, "update": _update,
+    }  # fmt: skip
+finally:
+    for _name in _spin:
+        del os.environ[_name]
+
+if os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0":
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        _mallopt = ctypes.CDLL(None).mallopt
+        _mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: arrays up to 32 MB come from the heap, which is
+        _mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD: cut back only when so much of it is free
 
 __all__ = [
+    "affine",
+    "affine_vjp",
     "avg_pool2d",
     "avg_pool2d_input",
     "backend",
@@ -83,7 +110,7 @@ class use_kernels:
     """
 
     def __init__(self, name: str) -> None:
-        global _backend, _conv_backend, _loss_backend, _norm_backend, _pool_backend, _update_backend
+        global _backend, _conv_backend, _dense_backend, _loss_backend, _norm_backend, _pool_backend, _update_backend
         if name not in ("auto", "cython", "numpy"):
             raise ValueError(f"use_kernels: expected 'auto', 'cython' or 'numpy', got {name!r}")
         if name == "cython" and not compiled():
@@ -94,8 +121,8 @@ class use_kernels:
         self._former = _backend
         _backend = "cython" if name != "numpy" and compiled() else "numpy"
         modules = _COMPILED if _backend == "cython" else {}
-        _conv_backend, _loss_backend, _norm_backend, _pool_backend, _update_backend = (
-            modules.get(name, _reference) for name in ("conv", "loss", "norm", "pool", "update")
+        _conv_backend, _dense_backend, _loss_backend, _norm_backend, _pool_backend, _update_backend = (
+            modules.get(name, _reference) for name in ("conv", "dense", "loss", "norm", "pool", "update")
         )
 
     def __enter__(self) -> None:
@@ -109,6 +136,7 @@ class use_kernels:
 
 _backend = "auto"
 _conv_backend: ModuleType
+_dense_backend: ModuleType
 _loss_backend: ModuleType
 _norm_backend: ModuleType
 _pool_backend: ModuleType
@@ -469,6 +497,58 @@ def batch_norm_input(g: Array, x: Array, weight: Array, mean: Array, inv_std: Ar
     inv_std = _vector(who, "inv_std", inv_std, channels, x)
     gradients: tuple[Array, Array, Array] = _norm_backend.batch_norm_input(g, x, weight, mean, inv_std)
     return gradients
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The affine map. It is called often and for little, so the compiled kernel looks at its arguments itself; only
+# what it refuses is looked at here, to say why, or to lay it out in a way that it takes.
+# ------------------------------------------------------------------------------------------------------------
+
+
+def affine(x: Array, weight: Array, bias: Array | None) -> Array:
+    """y = x W^T + b: (N, I), (O, I), (O,) or None -> (N, O)."""
+    if _backend == "cython":
+        try:
+            y: Array = _dense_backend.affine(x, weight, bias)
+            return y
+        except (TypeError, ValueError, AttributeError):
+            pass
+    who = "affine"
+    x = _array(who, "x", x, 2)
+    weight = _array(who, "weight", weight, 2, x)
+    _same(who, "columns", "weight", weight.shape[1], "x", x.shape[1])
+    if bias is not None:
+        bias = _vector(who, "bias", bias, weight.shape[0], x)
+    y = _dense_backend.affine(x, weight, bias)
+    return y
+
+
+def affine_vjp(
+    g: Array, x: Array, weight: Array, of_x: bool, of_weight: bool, of_bias: bool
+) -> tuple[Array | None, Array | None, Array | None]:
+    """The gradients g W (N, I), g^T x (O, I) and sum of g (O,), from g (N, O): those asked for, None for the others."""
+    if _backend == "cython":
+        try:
+            gradients: tuple[Array | None, Array | None, Array | None] = _dense_backend.affine_vjp(
+                g, x, weight, of_x, of_weight, of_bias
+            )
+            return gradients
+        except (TypeError, ValueError, AttributeError):
+            pass
+    who = "affine_vjp"
+    x = _array(who, "x", x, 2)
+    weight = _array(who, "weight", weight, 2, x)
+    g = _array(who, "g", g, 2, x)
+    _same(who, "columns", "weight", weight.shape[1], "x", x.shape[1])
+    _same(who, "rows", "g", g.shape[0], "x", x.shape[0])
+    _same(who, "columns", "g", g.shape[1], "the output", weight.shape[0])
+    gradients = _dense_backend.affine_vjp(g, x, weight, of_x, of_weight, of_bias)
+    return gradients
+
+
+def _same(who: str, what: str, name: str, size: int, other: str, wanted: int) -> None:
+    if size != wanted:
+        raise ValueError(f"{who}: {name} has {size} {what}, {other} has {wanted}: x is (N, I), weight (O, I), g (N, O)")
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as program  # noqa: E402
-from benchmarks import cases, measure, report  # noqa: E402
+from benchmarks import cases, measure, report, single_logit  # noqa: E402
 from benchmarks.worker import Worker, WorkerError  # noqa: E402
 
 TINY = {case.name: case for case in cases.TINY}
@@ -278,7 +278,29 @@ def test_a_tiny_run(capsys, tmp_path):
 def test_the_command_line(capsys):
     assert program.main(["--list", "--only", "tiny lin"]) == 0
     assert capsys.readouterr().out == "tiny linear\n"
-    for wrong in (["--only", "no such thing"], ["--peers", "abacus"], ["--threads", "two"]):
+    for wrong in (["--only", "no such thing"], ["--peers", "abacus"], ["--threads", "two"], ["--threads", "0"]):
         with pytest.raises(SystemExit):
             program.main(wrong)
         assert "error:" in capsys.readouterr().err
+
+
+# One logit against all ----------------------------------------------------------------------------------------------
+
+
+def test_one_logit_is_that_of_all():
+    speed = single_logit.measure(64, batches=2, hidden=16)
+    assert speed.classes == 64
+    assert 0 <= speed.difference < 1e-5
+    assert speed.ratio == speed.all_logits / speed.one_logit > 0
+    text = str(single_logit.table([(18.5, speed)]))
+    assert "2^18.5" in text
+    assert "8.5 to 21.4" in text
+
+
+def test_single_logits_need_memory_and_classes(monkeypatch, capsys):
+    assert single_logit.needed(int(2**18.5)) > 2 * 4 * 370_727 * 500
+    monkeypatch.setattr(single_logit, "available", lambda: 1e6)
+    assert single_logit.main(["--most", "2000", "--batches", "1"]) == 0
+    assert "2^10 = 1,024 classes need 0.1 GB, and 0.0 are free: left out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        single_logit.main(["--most", "10"])

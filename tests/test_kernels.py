@@ -264,6 +264,69 @@ def test_batch_norm_far_from_zero(backend, dtype):
     np.testing.assert_allclose(inv_std, 1 / x.astype(np.float64).std(axis=(0, 2, 3)), rtol=1e-4)
 
 
+# N, I, O. Together they have: sums longer than a block and of several, rows of more than a chunk, panels that are
+# whole and ragged, tiles of 1 to 6 rows, both ways to share C.
+MATRICES = [(1, 1, 1), (5, 3, 2), (32, 16, 16), (100, 61, 10), (7, 331, 33), (13, 2, 40), (3, 700, 5), (800, 40, 9)]
+
+
+def compare_affine(n, i, o, dtype, layout=lambda a: a):
+    x, weight, bias, g = random((n, i), dtype), random((o, i), dtype, 1), random(o, dtype, 2), random((n, o), dtype, 3)
+    given = [layout(a) for a in (x, weight, bias, g)]
+    with kernels.use_kernels("cython"):
+        assert_same(kernels.affine(*given[:3]), _reference.affine(x, weight, bias))
+        assert_same(kernels.affine(*given[:2], None), _reference.affine(x, weight, None))
+        for asked in itertools.product([True, False], repeat=3):
+            ours = kernels.affine_vjp(given[3], given[0], given[1], *asked)
+            for mine, reference in zip(ours, _reference.affine_vjp(g, x, weight, *asked), strict=True):
+                assert (mine is None) == (reference is None)
+                if mine is not None:
+                    assert_same(mine, reference)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", MATRICES)
+def test_affine(shape, dtype):
+    compare_affine(*shape, dtype)
+    for threads in (2, 3):
+        kernels.set_num_threads(threads)
+        compare_affine(*shape, dtype)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(150, 333, 101), (101, 60, 500)])
+def test_affine_in_parts(shape, dtype):
+    """Large enough for several threads; both longer sides."""
+    for threads in (1, 2, 3, 16):
+        kernels.set_num_threads(threads)
+        compare_affine(*shape, dtype)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", MATRICES)
+def test_affine_with_plain_tiles(shape, dtype):
+    from minigrad import _dense
+
+    choice = _dense.use_plain_tiles(True)
+    try:
+        compare_affine(*shape, dtype)
+    finally:
+        _dense.use_plain_tiles(False)
+    assert isinstance(choice, bool)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("turn", [np.asfortranarray, lambda a: a[..., ::-1].copy()[..., ::-1], lambda a: strided(a)])
+def test_affine_of_any_strides(turn, dtype):
+    for shape in MATRICES:
+        compare_affine(*shape, dtype, turn)
+    row = np.broadcast_to(random(16, dtype), (32, 16))
+    assert_same(kernels.affine(row, row[:5], None), _reference.affine(row, row[:5], None))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 1), (32, 3), (7, 31), (5, 32), (4, 33), (3, 64), (128, 10), (6, 1000)])
 def test_cross_entropy(backend, shape, dtype):
@@ -397,6 +460,15 @@ def test_what_is_not_finite_goes_where_it_belongs(backend, bad):
     assert not np.isfinite(gb[0])
     assert np.isfinite(gb[1:]).all()
     ones = np.ones(2)
+    x, g, weight = np.zeros((9, 5)), np.zeros((9, 20)), np.ones((20, 5))
+    x[7, 2] = g[4, 18] = bad
+    touched = ~np.isfinite(kernels.affine(x, weight, None))
+    assert touched[7].all()
+    assert touched.sum() == 20
+    gx, gw, gb = kernels.affine_vjp(g, np.ones_like(x), weight, True, True, True)
+    for gradient, axis, at in ((gx, 0, 4), (gw, 0, 18), (gb, 0, 18)):
+        assert not np.isfinite(gradient.take(at, axis)).any()
+        assert np.isfinite(np.delete(gradient, at, axis)).all()
     for classes in (3, 70):
         for at in range(classes):
             z = np.zeros((2, classes))
@@ -439,6 +511,12 @@ def calls(dtype, batch=3):
         ("batch_norm", (x, scale, shift), (1e-5,)),
         ("batch_norm_input", (random(x.shape, dtype, 7), x, scale, mean, inv_std), ()),
         ("cross_entropy", (random((batch, 70), dtype), np.arange(batch) % 70), ()),
+        ("affine", (random((batch, 17), dtype), random((19, 17), dtype, 1), random(19, dtype, 2)), ()),
+        (
+            "affine_vjp",
+            (random((batch, 19), dtype), random((batch, 17), dtype, 1), random((19, 17), dtype, 2)),
+            (True, True, True),
+        ),
     ]
 
 
@@ -549,7 +627,8 @@ kernels.set_num_threads(2)
 x, w = np.ones((64, 4, 20, 20)), np.ones((8, 4, 3, 3))
 how = (1, 1), (1, 1), (1, 1)
 work = lambda: (kernels.conv2d(x, w, None, *how), kernels.max_pool2d(x, (2, 2), (2, 2), (0, 0))[0],
-                kernels.batch_norm(x, np.ones(4), np.ones(4), 1e-5)[0])
+                kernels.batch_norm(x, np.ones(4), np.ones(4), 1e-5)[0],
+                kernels.affine(np.ones((200, 300)), np.ones((100, 300)), None))
 parent = work()
 child = os.fork()
 if child == 0:
@@ -664,6 +743,18 @@ REFUSED = [
     ("batch_norm", (X, C3, C3, float("nan")), ValueError, "eps must be at least 0"),
     ("batch_norm", (X[:, :, :0], C3, C3, 1e-5), ValueError, "x is empty"),
     ("batch_norm", ([1.0], C3, C3, 1e-5), TypeError, "NumPy array, got list"),
+    ("affine", (X[0], Z, None), ValueError, "x must have 2 axes"),
+    ("affine", (Z[:0], Z, None), ValueError, "x is empty"),
+    ("affine", (Z.astype(int), Z, None), TypeError, "x must be float32 or float64"),
+    ("affine", (Z, Z.astype("f"), None), TypeError, "one dtype, got weight in float32"),
+    ("affine", (Z, Z.T, None), ValueError, "weight has 2 columns, x has 3"),
+    ("affine", (Z, Z, C3), ValueError, "bias must have one entry for each of 2 channels, got 3"),
+    ("affine", (Z, Z, C3[:2].astype("f")), TypeError, "one dtype, got bias"),
+    ("affine", (Z.tolist(), Z, None), TypeError, "NumPy array, got list"),
+    ("affine_vjp", (Z, Z, Z, True, True, True), ValueError, "g has 3 columns, the output has 2"),
+    ("affine_vjp", (Z[:1, :2], Z, Z, True, True, True), ValueError, "g has 1 rows, x has 2"),
+    ("affine_vjp", (Z[:, :2], Z, Z.T, True, True, True), ValueError, "weight has 2 columns, x has 3"),
+    ("affine_vjp", (None, Z, Z, True, True, True), TypeError, "g must be a NumPy array, got NoneType"),
     ("cross_entropy", (X[0], L2), ValueError, "z must have 2 axes"),
     ("cross_entropy", (Z[:0], L2[:0]), ValueError, "z is empty"),
     ("cross_entropy", (Z.astype(int), L2), TypeError, "z must be float32 or float64"),
@@ -692,7 +783,7 @@ SHUT = (ValueError, TypeError, MemoryError, OverflowError)
 @needs_compiled
 def test_compiled_functions_survive_nonsense():
     """Called directly, without the checks of `minigrad.kernels`, they refuse; no address leaves its array."""
-    from minigrad import _conv, _loss, _norm, _pool, _update
+    from minigrad import _conv, _dense, _loss, _norm, _pool, _update
 
     pairs = [(0, 1), (-1, -1), (2**62, 2**62), (HUGE, HUGE), (2**70, 1), "ab", None, (1,)]
     shapes = [(2, 3, 6), (0, 3, 6, 7), (2, 3, -6, 7), (2, 3, 2**62, 7), (HUGE, 3, HUGE, HUGE), None]
@@ -740,6 +831,15 @@ def test_compiled_functions_survive_nonsense():
     for arguments in ((X[:1], X, C3, C3, C3), (X, X, B, C3, C3), (X, X, C3, C3, B), (X, X[:, :, :0], C3, C3, C3)):
         with pytest.raises(SHUT):
             _norm.batch_norm_input(*arguments)
+    for arguments in (
+        (Z[0], Z, None), (Z, Z.T, None), (Z, Z, C3), (Z, Z[:0], None), (Z[:, :0], Z[:, :0], None), (None, Z, None),
+        (Z.astype("i4"), Z, None), (Z.astype("f"), Z, None), (Z, Z, B[:2].astype("f")), (unaligned(Z), Z, None),
+    ):  # fmt: skip
+        with pytest.raises((*SHUT, AttributeError)):
+            _dense.affine(*arguments)
+    for g, x, weight in ((Z, Z, Z), (Z[:1, :2], Z, Z), (Z[:, :2], Z[:, :2], Z), (Z[:0, :2], Z[:0], Z), (None, Z, Z)):
+        with pytest.raises((*SHUT, AttributeError)):
+            _dense.affine_vjp(g, x, weight, True, True, True)
     for arguments in (
         (None, L2), (Z, None), (Z[0], L2), (Z, L2[:1]), (Z, L2 + 2), (Z, L2 - 1), (Z, L2 + 2**62), (Z[:0], L2[:0]),
         (Z[:, :0], L2), (Z.astype("i4"), L2), (Z.astype(">f8"), L2), (Z, Z[0]), (Z.T, L2), (Z.astype("f2"), L2),

@@ -38,6 +38,12 @@ def test_only_the_rows_that_are_asked_for_are_read(rng):
     np.testing.assert_array_equal(model.logits(x, [1, 3]).data, before)
 
 
+def test_rows_of_ternary_weights(rng):
+    """What the layer computes with, not the float weights that are trained."""
+    model, x = nn.ternary(network().eval()), rng.normal(size=(3, 4))
+    np.testing.assert_allclose(model.logits(x, [1, 3]).data, model(x).data[:, [1, 3]], rtol=1e-13, atol=1e-14)
+
+
 def test_chosen_logits_can_be_trained(rng):
     """Gradients go to those rows, the others get 0: the same as from all logits."""
     model, x = network().eval(), rng.normal(size=(3, 4))

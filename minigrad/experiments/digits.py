@@ -109,38 +109,44 @@ RECIPES: dict[str, Recipe] = {
     "cross_entropy": Recipe(CrossEntropy),
     "max_margin": Recipe(MaxMargin),
     "self_normalized_cross_entropy": Recipe(
-        SelfNormalizedCrossEntropy, settings={"alpha": 0.1}, grid={"alpha": (1.0, 0.1, 0.01)}
+        SelfNormalizedCrossEntropy, lr=0.1, settings={"alpha": 1.0}, grid={"alpha": (1.0, 0.1, 0.01)}
     ),
     "noise_contrastive_estimation": Recipe(
         lambda num_samples: NoiseContrastiveEstimation(np.full(CLASSES, 1 / CLASSES), num_samples),
-        settings={"num_samples": 10},
+        lr=0.1,
+        settings={"num_samples": 100},
         grid={"num_samples": (1, 10, 100)},
     ),
-    "binary_cross_entropy": Recipe(BinaryCrossEntropy),
-    "batch_cross_entropy": Recipe(BatchCrossEntropy),
-    "batch_max_margin": Recipe(BatchMaxMargin),
+    "binary_cross_entropy": Recipe(BinaryCrossEntropy, lr=0.1),
+    "batch_cross_entropy": Recipe(BatchCrossEntropy, lr=0.1),
+    "batch_max_margin": Recipe(BatchMaxMargin, lr=0.1),
     "complementary_cross_entropy": Recipe(
         lambda coefficient: WithCrossEntropy(ComplementaryCrossEntropy(coefficient)),
+        lr=0.1,
         settings={"coefficient": 0.01},
         grid={"coefficient": (0.1, 0.01)},
     ),
     "log_odds": Recipe(
         lambda coefficient: WithCrossEntropy(LogOdds(coefficient)),
+        lr=0.1,
         settings={"coefficient": -0.01},
         grid={"coefficient": (-0.1, -0.01)},
     ),
     "incorrect_log_odds_power": Recipe(
         lambda coefficient: WithCrossEntropy(IncorrectLogOddsPower(coefficient, 2, 1 / 2)),
+        lr=0.1,
         settings={"coefficient": 0.01},
         grid={"coefficient": (0.1, 0.01)},
     ),
     "incorrect_log_odds_lse": Recipe(
         lambda coefficient: WithCrossEntropy(IncorrectLogOddsLSE(coefficient, math.copysign(1, coefficient))),
-        settings={"coefficient": 0.01},
+        lr=0.1,
+        settings={"coefficient": -0.01},
         grid={"coefficient": (0.1, 0.01, -0.1, -0.01)},
     ),
     "log_sum_inverse_probability": Recipe(
         lambda coefficient: WithCrossEntropy(LogSumInverseProbability(coefficient)),
+        lr=0.1,
         settings={"coefficient": 0.01},
         grid={"coefficient": (0.1, 0.01)},
     ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..formula import Formula, indices, total
 from ..laws import additive_in_first
 from ..operation import Operation, Source, registry
@@ -88,6 +89,15 @@ class MatMul(Operation):
         yield lambda: cls.call(2.0, np.ones((5, 3))), "(5, 3)"
 
 
+NOT_FOR_KERNELS = (TypeError, ValueError, AttributeError, IndexError)
+"""What refuses mixed precisions, batches of nothing, and shapes that do not fit; the first two NumPy can do."""
+
+
+def rows_of(x: Any) -> Any:
+    """Vectors along the last axis as the rows of one matrix."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
 class Affine(Operation):
     """y = W x + b: the pre-activations of a layer, b left out if it is None."""
 
@@ -100,13 +110,12 @@ class Affine(Operation):
         return Formula(total(weight[i, j] * x[j], (j, x.shape[0])) + (0 if bias is None else bias[i]), i)
 
     def forward(self, x: Any, weight: Any, bias: Any) -> Any:
-        if bias is None:
-            return np.dot(x, weight.T)
-        if bias.shape != weight.shape[:1]:
+        try:
+            y = kernels.affine(rows_of(x), weight, bias)
+        except NOT_FOR_KERNELS:
             self.check(x, weight, bias)
-        y = np.dot(x, weight.T)
-        y += bias
-        return y
+            return np.dot(x, weight.T) + (0 if bias is None else bias)
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], -1)
 
     def jacobian(self, x: Any, weight: Any, bias: Any) -> Any:
         from scipy.sparse import eye_array, kron
@@ -115,12 +124,17 @@ class Affine(Operation):
         return weight, kron(identity, x[None]), None if bias is None else identity
 
     def vjp(self, g: Any, x: Any, weight: Any, bias: Any, y: Any, wanted: Any = (True, True, True)) -> Any:
-        rows, inputs = g.reshape(-1, len(weight)), x.reshape(-1, weight.shape[1])
-        return (
-            np.dot(g, weight) if wanted[0] else None,
-            np.dot(rows.T, inputs) if wanted[1] else None,
-            rows.sum(axis=0) if wanted[2] and bias is not None else None,
-        )
+        asked = wanted[0], wanted[1], wanted[2] and bias is not None
+        try:
+            gx, gw, gb = kernels.affine_vjp(rows_of(g), rows_of(x), weight, *asked)
+        except NOT_FOR_KERNELS:
+            rows, inputs = g.reshape(-1, len(weight)), x.reshape(-1, weight.shape[1])
+            return (
+                np.dot(g, weight) if asked[0] else None,
+                np.dot(rows.T, inputs) if asked[1] else None,
+                rows.sum(axis=0) if asked[2] else None,
+            )
+        return gx if gx is None or x.ndim == 2 else gx.reshape(x.shape), gw, gb
 
     def printed(self, x: Any, weight: Any, bias: Any) -> tuple[Formula | None, ...]:
         """Tomasi's dx_i/dx_j = W_ij, the bias column left out (T-17)."""

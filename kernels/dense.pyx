@@ -1,0 +1,336 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The affine map of a layer and its gradients: three matrix products, one function.
+
+    forward             y  = x W^T + b      (N, O)
+    input gradient      gx = g W            (N, I)
+    weight gradient     gw = g^T x          (O, I)
+    bias gradient       gb = sum of g       (O,)
+
+Each product is C = A B with A (M, K) and B (K, U), and a transpose is no more than two strides exchanged. The
+loops are those of every fast product (Goto and van de Geijn 2008), and of the convolution in conv.pyx:
+
+    for each block of the depth k:                  so that what follows fits into the caches
+        for each chunk of rows of A:                packed, it lies in the second-level cache
+            for each panel of B, two vectors wide:  packed, it lies in the first-level one
+                for each panel of the chunk, 6 rows high:
+                    a tile of C, in registers: see tile.h
+
+Packing puts the numbers in the order in which the tile reads them. Each thread computes a part of C, along its
+longer side, and packs for itself: nobody waits for anybody.
+"""
+
+import numpy as np
+
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from common cimport CACHE_LINE, KERNELS_OPENMP
+from common cimport aligned, begin, pieces, rounded, team_for
+
+cdef extern from "tile.h" nogil:
+    enum: VECTOR_BYTES, OUTER_ROWS, VECTOR_TILES
+    void plain_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
+                           const Py_ssize_t *, float *, Py_ssize_t, const float *)
+    void plain_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
+                            const Py_ssize_t *, double *, Py_ssize_t, const double *)
+    void plain_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
+    void plain_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
+    void vector_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
+    void vector_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
+    void vector_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
+                            const Py_ssize_t *, float *, Py_ssize_t, const float *)
+    void vector_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
+                             const Py_ssize_t *, double *, Py_ssize_t, const double *)
+
+OPENMP = bool(KERNELS_OPENMP)
+cdef int threads = 1
+cdef bint plain_tiles = False
+cdef object FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
+
+cdef enum:
+    DEPTH = 320             # rows of a panel of B: 320 x 64 bytes are 20 kB, and stay in the first-level cache
+    CHUNK_BYTES = 384 * 1280  # of packed rows of A: they stay in the second-level cache
+
+
+def set_num_threads(int n):
+    """How many threads a call may use."""
+    global threads
+    threads = max(n, 1)
+
+
+def use_plain_tiles(bint plain):
+    """Compute with the plain loops of tile.h, not with its vectors, for tests. Returns if there are both."""
+    global plain_tiles
+    plain_tiles = plain
+    return bool(VECTOR_TILES)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# One product
+# ------------------------------------------------------------------------------------------------------------
+
+
+cdef struct Sizes:
+    Py_ssize_t rows, columns, depth     # C is rows x columns, a sum over depth
+    Py_ssize_t a_down, a_right          # A[r, k] lies at a[r a_down + k a_right]
+    Py_ssize_t b_down, b_right          # B[k, u] lies at b[k b_down + u b_right]
+    Py_ssize_t stride                   # C[r, u] lies at c[r stride + u]
+
+
+cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b,
+                       const Py_ssize_t *row, floating *c, Py_ssize_t stride,
+                       const floating *start) noexcept nogil:
+    """c = start + a b, or c += a b without start, a tile; see tile.h."""
+    cdef const floating *right = b + VECTOR_BYTES // sizeof(floating)
+    if floating is float:
+        if plain_tiles:
+            plain_outer_float(<int> rows, depth, a, b, right, row, c, stride, start)
+        else:
+            vector_outer_float(<int> rows, depth, a, b, right, row, c, stride, start)
+    else:
+        if plain_tiles:
+            plain_outer_double(<int> rows, depth, a, b, right, row, c, stride, start)
+        else:
+            vector_outer_double(<int> rows, depth, a, b, right, row, c, stride, start)
+
+
+cdef inline void turn(const floating *a, Py_ssize_t a_stride, floating *b, Py_ssize_t b_stride) noexcept nogil:
+    """b[k, r] = a[r, k], a small square; see tile.h."""
+    if floating is float:
+        if plain_tiles:
+            plain_turn_float(a, a_stride, b, b_stride)
+        else:
+            vector_turn_float(a, a_stride, b, b_stride)
+    else:
+        if plain_tiles:
+            plain_turn_double(a, a_stride, b, b_stride)
+        else:
+            vector_turn_double(a, a_stride, b, b_stride)
+
+
+cdef void pack(floating *panel, Py_ssize_t stride, const floating *matrix, Py_ssize_t count, Py_ssize_t depth,
+               Py_ssize_t across, Py_ssize_t along) noexcept nogil:
+    """panel[k stride + s] = matrix[s across + k along]: `count` rows of A, or columns of B, in the order of the
+    tile.
+
+    Where k runs along memory, small squares are turned; the last ones overlap those before.
+    """
+    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), k = 0, s, at
+    if across == 1:
+        for k in range(depth):
+            if count * sizeof(floating) == 2 * VECTOR_BYTES:
+                memcpy(panel + k * stride, matrix + k * along, 2 * VECTOR_BYTES)
+            else:
+                for s in range(count):
+                    panel[k * stride + s] = matrix[k * along + s]
+        return
+    if along == 1 and count >= side:
+        while k + side <= depth:
+            for s in range(pieces(count, side)):
+                at = min(s * side, count - side)
+                turn(matrix + at * across + k, across, panel + k * stride + at, stride)
+            k += side
+    while k < depth:
+        for s in range(count):
+            panel[k * stride + s] = matrix[s * across + k * along]
+        k += 1
+
+
+cdef inline Py_ssize_t chunk_rows(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t itemsize) noexcept nogil:
+    """How many rows of A are packed at a time."""
+    return min(rows, rounded(CHUNK_BYTES // (min(depth, <Py_ssize_t> DEPTH) * itemsize), OUTER_ROWS))
+
+
+cdef void multiply(const Sizes *v, const floating *a, const floating *b, const floating *bias, floating *c,
+                   const Py_ssize_t *row, const floating *zeros, floating *room) noexcept nogil:
+    """C = A B, and the bias (a number a column, or NULL) in every row."""
+    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating)
+    cdef Py_ssize_t blocks = pieces(v.depth, DEPTH), chunk = chunk_rows(v.rows, v.depth, sizeof(floating))
+    cdef Py_ssize_t chunks = pieces(v.rows, chunk), panels = pieces(v.columns, columns)
+    cdef Py_ssize_t block, part, panel, height, heights, k, depth, low, count, u, r, rows, i, width
+    cdef floating *piece = room
+    cdef floating *edge = piece + min(v.depth, <Py_ssize_t> DEPTH) * columns
+    cdef floating *packed = edge + OUTER_ROWS * columns
+    cdef floating *out
+    cdef const floating *start
+    for block in range(blocks):
+        k = begin(v.depth, block, blocks)
+        depth = begin(v.depth, block + 1, blocks) - k
+        for part in range(chunks):
+            low = begin(v.rows, part, chunks)
+            count = begin(v.rows, part + 1, chunks) - low
+            heights = pieces(count, OUTER_ROWS)
+            for height in range(heights):
+                r = begin(count, height, heights)
+                rows = begin(count, height + 1, heights) - r
+                pack(packed + r * depth, rows, a + (low + r) * v.a_down + k * v.a_right, rows, depth,
+                     v.a_down, v.a_right)
+            for panel in range(panels):
+                u = panel * columns
+                width = min(columns, v.columns - u)
+                if width < columns:
+                    memset(piece, 0, depth * columns * sizeof(floating))
+                pack(piece, columns, b + k * v.b_down + u * v.b_right, width, depth, v.b_right, v.b_down)
+                for height in range(heights):
+                    r = begin(count, height, heights)
+                    rows = begin(count, height + 1, heights) - r
+                    out = c + (low + r) * v.stride + u
+                    start = zeros if block == 0 and bias == NULL else NULL
+                    if block == 0 and bias != NULL:
+                        for i in range(rows):
+                            memcpy(out + i * v.stride, bias + u, width * sizeof(floating))
+                    if width == columns:
+                        outer(rows, depth, packed + r * depth, piece, row, out, v.stride, start)
+                    else:  # the last panel is narrower than the tile
+                        for i in range(rows if start == NULL else 0):
+                            memcpy(edge + i * columns, out + i * v.stride, width * sizeof(floating))
+                        outer(rows, depth, packed + r * depth, piece, row, edge, columns, start)
+                        for i in range(rows):
+                            memcpy(out + i * v.stride, edge + i * columns, width * sizeof(floating))
+
+
+cdef void part_of(const Sizes *v, const floating *a, const floating *b, const floating *bias, floating *c,
+                  const Py_ssize_t *row, const floating *zeros, floating *room, int part, int parts) noexcept nogil:
+    """Part `part` of `parts` of C, along its longer side; columns in whole panels."""
+    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), first, last
+    cdef Sizes mine = v[0]
+    if v.rows > v.columns:
+        first, last = begin(v.rows, part, parts), begin(v.rows, part + 1, parts)
+        mine.rows = last - first
+        a += first * v.a_down
+        c += first * v.stride
+    else:
+        first = begin(pieces(v.columns, columns), part, parts) * columns
+        last = min(begin(pieces(v.columns, columns), part + 1, parts) * columns, v.columns)
+        mine.columns = last - first
+        b += first * v.b_right
+        c += first
+        if bias != NULL:
+            bias += first
+    if mine.rows > 0 and mine.columns > 0:
+        multiply(&mine, a, b, bias, c, row, zeros, room)
+
+
+cdef int product(const Sizes *v, const floating *a, const floating *b, const floating *bias,
+                 floating *c) except -1 nogil:
+    """C = A B + bias, with as many threads as it deserves."""
+    cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
+    cdef Py_ssize_t depth = min(v.depth, <Py_ssize_t> DEPTH), k
+    cdef Py_ssize_t share = rounded((columns + chunk_rows(v.rows, v.depth, sizeof(floating))) * depth
+                                    + OUTER_ROWS * columns, line)
+    cdef int team = team_for(threads, 2.0 * v.rows * v.columns * v.depth,
+                             pieces(max(v.rows, v.columns), columns)), t
+    cdef void *room = malloc(CACHE_LINE + team * share * sizeof(floating) + OUTER_ROWS * sizeof(floating)
+                             + (depth + 1) * sizeof(Py_ssize_t))
+    if room == NULL:
+        with gil:
+            raise MemoryError("dense: no memory to pack the factors of a product")
+    cdef floating *rooms = <floating *> aligned(room)
+    cdef Py_ssize_t *row = <Py_ssize_t *> (rooms + team * share)
+    cdef floating *zeros = <floating *> (row + depth)
+    memset(zeros, 0, OUTER_ROWS * sizeof(floating))
+    for k in range(depth):
+        row[k] = k * columns
+    if team == 1:
+        multiply(v, a, b, bias, c, row, zeros, rooms)
+    else:
+        for t in prange(team, num_threads=team, schedule="static"):
+            part_of(v, a, b, bias, c, row, zeros, rooms + t * share, t, team)
+    free(room)
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The map and its gradients
+# ------------------------------------------------------------------------------------------------------------
+
+
+cdef inline void check(const floating[:, :] matrix) except *:
+    """Refuse what has no numbers, or numbers at odd addresses."""
+    if matrix.shape[0] < 1 or matrix.shape[1] < 1:
+        raise ValueError("dense: an empty matrix")
+    if (<uintptr_t> &matrix[0, 0] | <uintptr_t> matrix.strides[0] | <uintptr_t> matrix.strides[1]) % sizeof(floating):
+        raise ValueError("dense: a matrix that is not aligned")
+
+
+cdef forward(const floating[:, :] x, const floating[:, :] weight, const floating[::1] bias):
+    cdef Sizes v
+    cdef floating[:, ::1] y
+    check(x)
+    check(weight)
+    if x.shape[1] != weight.shape[1] or (bias is not None and bias.shape[0] != weight.shape[0]):
+        raise ValueError("affine: x, weight and bias do not go together")
+    v.rows, v.columns, v.depth, v.stride = x.shape[0], weight.shape[0], x.shape[1], weight.shape[0]
+    v.a_down, v.a_right = x.strides[0] // sizeof(floating), x.strides[1] // sizeof(floating)
+    v.b_down, v.b_right = weight.strides[1] // sizeof(floating), weight.strides[0] // sizeof(floating)
+    result = np.empty((v.rows, v.columns), FLOAT32 if floating is float else FLOAT64)
+    y = result
+    cdef const floating *b = &bias[0] if bias is not None else NULL
+    with nogil:
+        product(&v, &x[0, 0], &weight[0, 0], b, &y[0, 0])
+    return result
+
+
+def affine(x not None, weight not None, bias):
+    """y (N, O) = x W^T + b of x (N, I), W (O, I) and b (O,), or None; matrices with any strides."""
+    return forward[float](x, weight, bias) if x.itemsize == 4 else forward[double](x, weight, bias)
+
+
+cdef void sum_rows(const floating *g, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t down, Py_ssize_t right,
+                   floating *gb) noexcept nogil:
+    """gb = the sum of the rows of g: row after row, so that the loop runs along memory."""
+    cdef Py_ssize_t r, u
+    memset(gb, 0, columns * sizeof(floating))
+    for r in range(rows):
+        if right == 1:
+            for u in range(columns):
+                gb[u] += g[r * down + u]
+        else:
+            for u in range(columns):
+                gb[u] += g[r * down + u * right]
+
+
+cdef backward(const floating[:, :] g, const floating[:, :] x, const floating[:, :] weight, bint of_x,
+              bint of_weight, bint of_bias):
+    cdef Py_ssize_t size = sizeof(floating)
+    cdef Sizes v
+    cdef floating[:, ::1] matrix
+    cdef floating[::1] vector
+    check(g)
+    check(x)
+    check(weight)
+    if g.shape[0] != x.shape[0] or g.shape[1] != weight.shape[0] or x.shape[1] != weight.shape[1]:
+        raise ValueError("affine_vjp: g, x and weight do not go together")
+    gx = gw = gb = None
+    if of_x:
+        v.rows, v.depth, v.columns, v.stride = g.shape[0], g.shape[1], x.shape[1], x.shape[1]
+        v.a_down, v.a_right = g.strides[0] // size, g.strides[1] // size
+        v.b_down, v.b_right = weight.strides[0] // size, weight.strides[1] // size
+        gx = np.empty((v.rows, v.columns), FLOAT32 if floating is float else FLOAT64)
+        matrix = gx
+        with nogil:
+            product[floating](&v, &g[0, 0], &weight[0, 0], NULL, &matrix[0, 0])
+    if of_weight:
+        v.rows, v.depth, v.columns, v.stride = g.shape[1], g.shape[0], x.shape[1], x.shape[1]
+        v.a_down, v.a_right = g.strides[1] // size, g.strides[0] // size
+        v.b_down, v.b_right = x.strides[0] // size, x.strides[1] // size
+        gw = np.empty((v.rows, v.columns), FLOAT32 if floating is float else FLOAT64)
+        matrix = gw
+        with nogil:
+            product[floating](&v, &g[0, 0], &x[0, 0], NULL, &matrix[0, 0])
+    if of_bias:
+        gb = np.empty(g.shape[1], FLOAT32 if floating is float else FLOAT64)
+        vector = gb
+        with nogil:
+            sum_rows(&g[0, 0], g.shape[0], g.shape[1], g.strides[0] // size, g.strides[1] // size, &vector[0])
+    return gx, gw, gb
+
+
+def affine_vjp(g not None, x not None, weight not None, bint of_x, bint of_weight, bint of_bias):
+    """gx (N, I), gw (O, I) and gb (O,) from g (N, O), x (N, I) and W (O, I): None where not asked for."""
+    if g.itemsize == 4:
+        return backward[float](g, x, weight, of_x, of_weight, of_bias)
+    return backward[double](g, x, weight, of_x, of_weight, of_bias)
