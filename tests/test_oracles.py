@@ -146,6 +146,10 @@ def test_further_transfer_functions(name, form):
     agree(form, getattr(mg, name), theirs[name], 3 * away)
 
 
+def test_prelu(form):
+    agree(form, mg.prelu, F.prelu, away, np.array([0.25]))
+
+
 ARITHMETIC = {
     "add": (lambda x, y: x + y,) * 2,
     "subtract": (lambda x, y: x - y,) * 2,
