@@ -184,7 +184,7 @@ def machine() -> Results:
     return {
         "processor": model,
         "cores": count,
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         "load": [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
     }

@@ -47,7 +47,7 @@ cdef inline Py_ssize_t rounded(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
 
 
 cdef inline int team_for(int threads, double work, Py_ssize_t parts) noexcept nogil:
-    """The threads that `work` operations in `parts` pieces deserve.
+    """The threads that `work` operations in `parts` pieces deserve; a number moved counts as several.
 
     A parallel region costs some microseconds, and much more where another process wants the core: below 50 or so, one
     thread is as good.
