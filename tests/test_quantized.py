@@ -122,7 +122,8 @@ def test_ternary_weights_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sparsity", "size", "nonzero"), [(0.75, 8, 2), (0.75, 9, 2), (0.8, 10, 2), (0.8, 11, 2), (0.55, 100, 45), (0, 5, 5)]
+    ("sparsity", "size", "nonzero"),
+    [(0.75, 8, 2), (0.75, 9, 2), (0.8, 10, 2), (0.8, 11, 2), (0.55, 100, 45), (0, 5, 5)],
 )
 def test_the_sparsity_is_a_floor(sparsity: float, size: int, nonzero: int, rng: np.random.Generator) -> None:
     w = rng.normal(size=(3, size))
@@ -153,7 +154,8 @@ def test_ternary_of_ternary_is_itself(rng: np.random.Generator) -> None:
 
 def small(rng: np.random.Generator) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(1, 3, kernel_size=2, rng=rng), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4, rng=rng), nn.Node(4, 2, rng=rng)
+        nn.Conv2d(1, 3, kernel_size=2, rng=rng), nn.ReLU(), nn.Flatten(),
+        nn.Linear(27, 4, rng=rng), nn.Node(4, 2, rng=rng),
     )
 
 

@@ -187,7 +187,8 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=words):
             call()
     sampler.select(data, [0, 1])
-    for losses, words in (([1.0], "expected 2 losses"), ([1.0, -2.0], "loss of -2 is no difficulty"), ([np.nan, 1], "nan")):
+    refused = (([1.0], "expected 2 losses"), ([1.0, -2.0], "loss of -2 is no difficulty"), ([np.nan, 1], "nan"))
+    for losses, words in refused:
         with pytest.raises(ValueError, match=words):
             sampler.update(losses)
 

@@ -1,5 +1,6 @@
 """A history of parameters: what is kept, what is dropped, and the way to a file and back."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_fit_records(per: str, times: list[int]) -> None:
     assert history.times == times
     np.testing.assert_array_equal(history[0]["weight"], first)
     np.testing.assert_array_equal(history[-1]["weight"], model.weight.data)
-    steps = [np.abs(b["weight"] - a["weight"]).max() for a, b in zip(history[:-1], history[1:], strict=True)]
+    steps = [np.abs(b["weight"] - a["weight"]).max() for a, b in itertools.pairwise(history)]
     assert min(steps) > 0
     fit(model, SquaredError(), optimizer, (x, y), epochs=1, batch_size=2, snapshots=history)
     assert history.times[-1] == times[-1] + (1 if per == "epoch" else 4)
