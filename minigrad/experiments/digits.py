@@ -161,12 +161,13 @@ RECIPES: dict[str, Recipe] = {
 Squared error compares the outputs with one-hot rows. The losses of US 12387092 are terms of a sum (eq. 4) and are used
 as such: added to cross-entropy, each with a small coefficient of the sign that training needs (P-4). Alone they do not
 reach the goal. log-odds and the "big" term pull at every sample with the same force, sure ones too, and fall for ever
-(P-5): 84 % of the validation set were right at best; the complementary term does not see samples with p_c near 0; ln Z
-and the "small" terms (of the log-sum-exp with a negative coefficient, and the power form with exponent 2, table P-6)
-lower p_c (P-9). Added with a coefficient of 0.01 the force is small beside that of a wrong sample; the sums with
-complementary, log-odds and "big" still have no smallest value, so not the loss but the validation error says when to
-stop; those with ln Z and "small" are least at a p_c a little under 1. ``incorrect_probability_loss`` is one of the two
-presets with S = 0 that spread the rest evenly (P-9), bounded and least at p_c = 1: nothing need be added.
+(P-5): at most 87 % of the validation set were right, for any rate. The complementary term does not see samples with p_c
+near 0; ln Z and the "small" terms (of the log-sum-exp with a negative coefficient, and the power form with exponent 2,
+table P-6) lower p_c (P-9): under 20 % were right. Added with a coefficient of 0.01 the force is small beside that of a
+wrong sample; the sums with complementary, log-odds and "big" still have no smallest value, so not the loss but the
+validation error says when to stop; those with ln Z and "small" are least at a p_c a little under 1.
+``incorrect_probability_loss`` is one of the two presets with S = 0 that spread the rest evenly (P-9), bounded and least
+at p_c = 1: nothing need be added.
 """
 
 
