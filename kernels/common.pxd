@@ -4,6 +4,7 @@ Work is dealt by position: of `total` pieces, thread t of T takes those from beg
 begin(total, t + 1, T). The result then depends on the number of threads, and on nothing else.
 """
 
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from cython cimport floating
 from libc.stdint cimport uintptr_t
 
@@ -60,6 +61,28 @@ cdef inline int team_for(int threads, double work, Py_ssize_t parts) noexcept no
 cdef inline void *aligned(void *room) noexcept nogil:
     """The first start of a cache line in `room`."""
     return <void *> ((<uintptr_t> room + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
+
+
+cdef inline void *numbers(array, int flags, Py_ssize_t *size, Py_ssize_t *itemsize) except NULL:
+    """Where the numbers of a contiguous array of floats or doubles lie; the caller keeps the array.
+
+    They are `size` numbers of `itemsize` bytes, or as many as there are if `itemsize` is 0; that is then told.
+    A typed memoryview would want to know the number of axes, and cost three times as much.
+    """
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags)
+    cdef void *start = view.buf
+    cdef bint good = (view.format[0] in (c"f", c"d") and view.format[1] == 0
+                      and <uintptr_t> start % view.itemsize == 0)
+    cdef Py_ssize_t count = view.len // view.itemsize, each = view.itemsize
+    PyBuffer_Release(&view)
+    if not good:
+        raise TypeError("kernel: arrays must be aligned, of float32 or float64")
+    if itemsize[0] == 0:
+        size[0], itemsize[0] = count, each
+    elif count != size[0] or each != itemsize[0]:
+        raise ValueError("kernel: two arrays differ in size or in precision")
+    return start
 
 
 # A sum in one variable is a chain of additions, each waiting for the one before it, and a compiler may not

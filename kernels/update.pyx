@@ -6,13 +6,12 @@ processor once, those of all parameters in one call.
     ahead, or w <- w - lr (g + decay w) without a velocity.
 """
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_WRITABLE
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from common cimport KERNELS_OPENMP, begin, team_for
+from common cimport KERNELS_OPENMP, begin, numbers, team_for
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
@@ -34,27 +33,6 @@ cdef struct Parameter:
 cdef struct Rule:
     double lr, mu, decay
     bint nesterov
-
-
-cdef void *numbers(array, int flags, Py_ssize_t *size, Py_ssize_t *itemsize) except NULL:
-    """Where the numbers of a contiguous array of floats or doubles lie; the caller keeps the array.
-
-    A typed memoryview would want to know the number of axes, and cost three times as much.
-    """
-    cdef Py_buffer view
-    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags)
-    cdef void *start = view.buf
-    cdef bint good = (view.format[0] in (c"f", c"d") and view.format[1] == 0
-                      and <uintptr_t> start % view.itemsize == 0)
-    cdef Py_ssize_t count = view.len // view.itemsize, bytes_each = view.itemsize
-    PyBuffer_Release(&view)
-    if not good:
-        raise TypeError("sgd: arrays must be aligned, of float32 or float64")
-    if itemsize[0] == 0:
-        size[0], itemsize[0] = count, bytes_each
-    elif count != size[0] or bytes_each != itemsize[0]:
-        raise ValueError("sgd: a gradient or a velocity does not go with its parameter")
-    return start
 
 
 cdef void descend(floating *w, const floating *g, floating *v, const Rule *rule, Py_ssize_t first,
@@ -114,7 +92,7 @@ def sgd(list weights not None, list gradients not None, list velocities, double 
                     raise ValueError("sgd: a velocity has not the shape of its weight")
                 p[k].v = numbers(velocities[k], PyBUF_WRITABLE, &p[k].size, &p[k].itemsize)
             total += p[k].size
-        team = team_for(threads, 8.0 * total, total)
+        team = team_for(threads, 20.0 * total, total)
         with nogil:
             if team == 1:
                 descend_all(p, count, &rule, 0, total)

@@ -41,12 +41,13 @@ _COMPILED: dict[str, ModuleType] = {}
 _spin = {"GOMP_SPINCOUNT": "10000"} if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() else {}
 os.environ.update(_spin)  # read by the OpenMP library when the first kernel loads it
 try:
-    from . import _conv, _dense, _loss, _norm, _pool, _update
+    from . import _conv, _dense, _loss, _norm, _pointwise, _pool, _update
 except ImportError:  # installed without a compiler
     pass
 else:
     _COMPILED = {
-        "conv": _conv, "dense": _dense, "loss": _loss, "norm": _norm, "pool": _pool, "update": _update,
+        "conv": _conv, "dense": _dense, "loss": _loss, "norm": _norm, "pointwise": _pointwise, "pool": _pool,
+        "update": _update,
     }  # fmt: skip
 finally:
     for _name in _spin:
@@ -77,8 +78,10 @@ __all__ = [
     "num_threads",
     "openmp",
     "out_size",
+    "relu_vjp",
     "set_num_threads",
     "sgd",
+    "tanh_vjp",
     "use_kernels",
 ]
 
@@ -573,6 +576,33 @@ def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]:
         labels = labels.astype(_INTP)
     losses_and_slopes: tuple[Array, Array] = _loss_backend.cross_entropy(z, _laid_out(who, "labels", labels))
     return losses_and_slopes
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Transfer functions. What the compiled kernels do not take, other precisions or layouts, is left to NumPy.
+# ------------------------------------------------------------------------------------------------------------
+
+
+def relu_vjp(g: Array, a: Array) -> Array:
+    """g where a >= 0, else 0: g times the slope of max(0, a), which is 1 at 0."""
+    if _backend == "cython":
+        try:
+            gx: Array = _pointwise.relu_vjp(g, a)
+            return gx
+        except (TypeError, ValueError, AttributeError, BufferError):
+            pass
+    return _reference.relu_vjp(g, a)
+
+
+def tanh_vjp(g: Array, a: Array, y: Array) -> Array:
+    """g times the slope of y = tanh a, accurate relative to itself however small it is."""
+    if _backend == "cython":
+        try:
+            gx: Array = _pointwise.tanh_vjp(g, a, y)
+            return gx
+        except (TypeError, ValueError, AttributeError, BufferError):
+            pass
+    return _reference.tanh_vjp(g, a, y)
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -282,21 +282,18 @@ class Operation:
 
 
 class Elementwise(Operation, abstract=True):
-    """y = f(x), entry by entry, of one or several inputs of equal shape.
+    """One function of every entry, of one or several inputs of equal shape.
 
-    Write ``f`` and ``df`` once. ``df(*inputs, y)`` is the derivative, a tuple of partial derivatives if several
+    Write ``forward`` and ``df``. ``df(*inputs, y)`` is the derivative, a tuple of partial derivatives if several
     inputs vary; the Jacobian is the diagonal matrix of it and the product multiplies by it, so the audit does not
     count the two as independent of one another.
     """
 
-    required = (*Operation.required, "f", "df")
+    required = (*Operation.required, "df")
     broadcasts = True
     flat = True
 
     if TYPE_CHECKING:
-
-        def f(self, *arrays: Any) -> Any:
-            """The value, entry by entry."""
 
         def df(self, *arrays: Any) -> Any:
             """The partial derivatives at the inputs; the last argument is the value."""
@@ -311,14 +308,11 @@ class Elementwise(Operation, abstract=True):
         entry = formula(*scalars).expression.subs({x: array[i] for x, array in zip(scalars, arrays, strict=True)})
         return Formula(entry, i), arrays
 
-    def forward(self, *arrays: Any) -> Any:
-        return self.f(*arrays)
-
     def jacobian(self, *arrays: Any) -> Any:
         from scipy.sparse import diags_array
 
         arrays = tuple(np.broadcast_arrays(*arrays))
-        slopes = self.df(*arrays, self.f(*arrays))
+        slopes = self.df(*arrays, self.forward(*arrays))
         diagonals = [
             diags_array(np.broadcast_to(slope, arrays[0].shape).ravel().astype(float)) for slope in as_tuple(slopes)
         ]

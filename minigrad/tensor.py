@@ -14,6 +14,7 @@ import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar, Token
+from heapq import heappop, heappush
 from typing import Any, NoReturn
 
 import numpy as np
@@ -244,19 +245,30 @@ class Tensor:
         pull = _PULLS[method]
         seed = self._seed(gradient)
         rows: dict[Tensor, Any] = {self: seed}
-        given = {id(seed)}
-        for node in self.ancestors():
-            g = rows.pop(node, None)
-            if g is None:
-                continue
-            if node.op is None:
-                node._receive(g, accumulate, given)
-                continue
+        waiting = [(-self.order, self)] if self.op is not None else []  # a heap: the newest result comes first
+        while waiting:
+            _, node = heappop(waiting)
+            g = rows.pop(node)
             if g.dtype is not node.data.dtype:  # a wider one has joined after it
                 g = g.astype(node.data.dtype)
-            for parent, row in zip(node.edges, pull(node, g), strict=True):
-                if parent is not None and row is not None:
-                    rows[parent] = rows[parent] + row if parent in rows else row
+            pulled = pull(node, g)
+            if len(pulled) != len(node.edges):
+                raise ValueError(
+                    f"backward: {node.op!r} gave {len(pulled)} gradients for {len(node.edges)} inputs that vary: "
+                    f"its vjp is wrong; minigrad verify names it"
+                )
+            for parent, row in zip(node.edges, pulled):  # noqa: B905  # strict is slow
+                if parent is None or row is None:
+                    continue
+                if parent in rows:
+                    rows[parent] = rows[parent] + row
+                else:
+                    rows[parent] = row
+                    if parent.op is not None:
+                        heappush(waiting, (-parent.order, parent))
+        given = {id(seed)}
+        for leaf, g in rows.items():
+            leaf._receive(g, accumulate, given)
 
     def _seed(self, gradient: Any) -> np.ndarray:
         if not self._requires:
@@ -429,25 +441,27 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         result = operation.forward(*arrays)
     except (ValueError, IndexError, TypeError) as error:
         raise _explained(operation, arrays, error) from None
-    saved: Any = ()
-    if operation.saved:
-        result, *saved = result
+    outputs = result if operation.saved else (result,)
+    result = outputs[0]
     if not (recording and _recording.get()):
         return _tensor(result, None, (), (), ())
     if operation.broadcasts:
+        shape = result.shape
         for edge in edges:
-            if edge is not None and edge.data.shape != result.shape:
-                return apply(operation, *_to_one_shape(inputs, result.shape))
+            if edge is not None and edge.data.shape != shape:
+                return apply(operation, *_to_one_shape(inputs, shape))
     if operation.constants:
         edges = _varying(operation, edges)
-    return _tensor(result, operation, inputs, edges, (*arrays, result, *saved))
+    arrays += outputs
+    return _tensor(result, operation, inputs, edges, arrays)
 
 
 def _varying(operation: Operation, edges: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The edges of the inputs that vary; a constant that requires a gradient is refused: it would get none."""
     varies = operation.varies(len(edges))
-    for name, edge, varying in zip(operation.inputs, edges, varies, strict=False):
+    for position, (edge, varying) in enumerate(zip(edges, varies, strict=True)):
         if edge is not None and not varying:
+            name = operation.inputs[position]
             operation.refuse(f"{name} requires a gradient, and is a constant here", f"pass {name}.detach()")
     return list(itertools.compress(edges, varies))
 

@@ -357,6 +357,35 @@ def test_small_losses_and_slopes_are_accurate(backend, dtype):
         np.testing.assert_allclose(slopes[1, 2], -1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (1,), (3, 4, 5), (700, 900)])
+def test_gradients_of_transfer_functions(shape, dtype):
+    a, g = 3 * random(shape, dtype), random(shape, dtype, 1)
+    y = np.tanh(a)
+    for threads in (1, 3):
+        kernels.set_num_threads(threads)
+        for layout in (np.asarray, fortran, lambda v: np.repeat(v[..., None], 2, axis=-1)[..., 0]):
+            parts = [layout(v) for v in (g, a, y)]
+            with kernels.use_kernels("cython"):
+                np.testing.assert_array_equal(kernels.relu_vjp(*parts[:2]), np.where(a >= 0, g, 0))
+                ours = kernels.tanh_vjp(*parts)
+            exact = g.astype(np.longdouble) / np.cosh(a.astype(np.longdouble)) ** 2
+            assert ours.dtype == dtype
+            np.testing.assert_allclose(ours, exact, rtol=1e-13 if dtype == np.float64 else 1e-5)
+
+
+def test_gradients_of_transfer_functions_at_the_ends(backend):
+    a, g = np.array([-0.0, 0.0, -1e-300, np.nan, -np.inf, np.inf, 1.0, -1.0]), np.array([2.0] * 6 + [np.inf] * 2)
+    np.testing.assert_array_equal(kernels.relu_vjp(g, a), [2, 2, 0, 0, 0, 2, np.inf, 0])
+    a = np.array([0.0, 19.5, -300.0, np.inf, np.nan, 1.0])
+    slope = kernels.tanh_vjp(np.ones(6), a, np.tanh(a))
+    exact = [1, 4 * np.exp(-39), 4 * np.exp(-600), 0, np.nan, 1 / np.cosh(1) ** 2]
+    np.testing.assert_allclose(slope, exact, rtol=1e-14)
+    assert kernels.relu_vjp(np.ones((2, 3)), np.ones(3)).shape == (2, 3)  # left to NumPy
+    assert kernels.tanh_vjp(np.ones(3, "f"), np.ones(3), np.ones(3)).dtype == np.float64
+    assert kernels.relu_vjp(np.ones(0), np.ones(0)).shape == (0,)
+
+
 def parameters(dtype, shapes=((3, 4, 2), (5,), (), (1, 7))):
     return [[random(shape, dtype, 10 * k + i) for i, shape in enumerate(shapes)] for k in range(3)]
 
@@ -783,7 +812,7 @@ SHUT = (ValueError, TypeError, MemoryError, OverflowError)
 @needs_compiled
 def test_compiled_functions_survive_nonsense():
     """Called directly, without the checks of `minigrad.kernels`, they refuse; no address leaves its array."""
-    from minigrad import _conv, _dense, _loss, _norm, _pool, _update
+    from minigrad import _conv, _dense, _loss, _norm, _pointwise, _pool, _update
 
     pairs = [(0, 1), (-1, -1), (2**62, 2**62), (HUGE, HUGE), (2**70, 1), "ab", None, (1,)]
     shapes = [(2, 3, 6), (0, 3, 6, 7), (2, 3, -6, 7), (2, 3, 2**62, 7), (HUGE, 3, HUGE, HUGE), None]
@@ -846,6 +875,10 @@ def test_compiled_functions_survive_nonsense():
     ):  # fmt: skip
         with pytest.raises((*SHUT, AttributeError)):
             _loss.cross_entropy(*arguments)
+    for a in (None, 1.0, Z[0], Z.T, Z[:, ::-1], Z.astype("f"), Z.astype(int), Z.astype(">f8"), unaligned(Z)):
+        for function, arguments in ((_pointwise.relu_vjp, (Z, a)), (_pointwise.tanh_vjp, (Z, Z, a))):
+            with pytest.raises((*SHUT, AttributeError, BufferError)):
+                function(*arguments)
     w, bad = [np.ones(3)], [None, 1.0, np.ones(4), np.ones(3, "f"), np.ones(3, int), np.ones(3, ">f8"), np.ones(6)[::2]]
     for a in bad:
         for lists in (([a], w, w), (w, [a], w), (w, w, [a]), (w, w, []), (w, [], w), ([], w, None), (w, w * 2, None)):

@@ -37,14 +37,14 @@ def complete() -> dict[str, object]:
         "signature": "x -> y",
         "source": Source("a test"),
         "formula": lambda self, x: __import__("minigrad.formula").formula.Formula(x**3),
-        "f": lambda self, x: x**3,
+        "forward": lambda self, x: x**3,
         "df": lambda self, x, y: 3 * x**2,
         "samples": classmethod(lambda cls, rng: iter([(cls(), rng.normal(size=(2, 3)))])),
     }
 
 
 @pytest.mark.usefixtures("clean_registry")
-@pytest.mark.parametrize("part", ["__doc__", "signature", "source", "formula", "f", "df", "samples"])
+@pytest.mark.parametrize("part", ["__doc__", "signature", "source", "formula", "forward", "df", "samples"])
 def test_an_incomplete_operation_fails_when_it_is_defined(part: str) -> None:
     parts = complete()
     del parts[part]

@@ -57,7 +57,7 @@ def rounding() -> dict[str, Any]:
         "estimator": "straight-through, for a test",
         "formula": lambda self, x: Formula(sp.floor(x)),
         "surrogate": lambda self, x: Formula(x),
-        "f": lambda self, x: np.floor(x),
+        "forward": lambda self, x: np.floor(x),
         "df": lambda self, x, y: np.ones_like(y),
         "samples": classmethod(lambda cls, rng: iter([(cls(), np.array([[-0.6, 1.5, 2.4], [0.3, 0.7, -3.5]]))])),
     }
@@ -86,7 +86,7 @@ def test_a_derivative_cannot_hide_as_an_estimator() -> None:
     from minigrad.formula import sp
 
     honest = {"formula": lambda self, x: Formula(sp.sin(x)), "surrogate": lambda self, x: Formula(sp.sin(x)),
-              "f": lambda self, x: np.sin(x), "df": lambda self, x, y: np.cos(x)}  # fmt: skip
+              "forward": lambda self, x: np.sin(x), "df": lambda self, x, y: np.cos(x)}  # fmt: skip
     type("Sine", (Elementwise,), {**rounding(), **honest})
     assert "is the derivative at every sample" in str(verify.audit(["sine"]))
 

@@ -92,13 +92,17 @@ def one_buffer(self: Any, x: Any) -> Any:
     return np.exp(x, out=buffer)
 
 
+def off_in_float32(self: Any, a: Any) -> Any:
+    return np.tanh(a) * (1.01 if a.dtype == np.float32 else 1)
+
+
 WRONG: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "softmax without its coupling": ("softmax", "vjp", wrong_softmax_vjp),
     "softmax without a gradient": ("softmax", "vjp", ones_blind_vjp),
     "a product that is right on basis rows alone": ("softmax", "vjp", for_one_entry_only),
     "a matrix with its rows in another order": ("affine", "jacobian", rows_in_another_order),
-    "a value that is off by 1e-9": ("tanh", "f", lambda s, a: np.tanh(a) * (1 + 1e-9)),
-    "a value that is off in float32": ("tanh", "f", lambda s, a: np.tanh(a) * (1.01 if a.dtype == np.float32 else 1)),
+    "a value that is off by 1e-9": ("tanh", "forward", lambda s, a: np.tanh(a) * (1 + 1e-9)),
+    "a value that is off in float32": ("tanh", "forward", off_in_float32),
     "a slope with a sign wrong": ("divide", "df", lambda s, x, y, z: (1 / y, z / y)),
     "a slope that loses the tails": ("sigmoid", "df", lambda s, a, y: y * (1 - y)),
     "another slope at the kink": ("relu", "df", last_tie),
@@ -107,8 +111,8 @@ WRONG: dict[str, tuple[str, str, Callable[..., Any]]] = {
     "a batch norm that treats its statistics as constants": ("batch_norm", "vjp", statistics_as_constants),
     "a sum that changes its input": ("sum", "forward", sum_in_place),
     "a product that changes g": ("negative", "vjp", lambda s, g, x, y: np.negative(g, out=g)),
-    "an operation in float64 only": ("exp", "f", lambda s, x: np.exp(np.asarray(x, dtype=float))),
-    "an output that is used again": ("exp", "f", one_buffer),
+    "an operation in float64 only": ("exp", "forward", lambda s, x: np.exp(np.asarray(x, dtype=float))),
+    "an output that is used again": ("exp", "forward", one_buffer),
     "a view": ("reshape", "forward", lambda s, x: np.reshape(x, s.shape)),
     "a variance in one pass": ("var", "forward", lambda s, x: (
         np.mean(x * x, axis=s.axis, keepdims=s.keepdims) - np.mean(x, axis=s.axis, keepdims=s.keepdims) ** 2

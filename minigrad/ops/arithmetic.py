@@ -36,7 +36,7 @@ class Add(Binary):
     def formula(self, x: Any, y: Any) -> Formula:
         return Formula(x + y)
 
-    def f(self, x: Any, y: Any) -> Any:
+    def forward(self, x: Any, y: Any) -> Any:
         return x + y
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
@@ -53,7 +53,7 @@ class Subtract(Binary):
     def formula(self, x: Any, y: Any) -> Formula:
         return Formula(x - y)
 
-    def f(self, x: Any, y: Any) -> Any:
+    def forward(self, x: Any, y: Any) -> Any:
         return x - y
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
@@ -69,7 +69,7 @@ class Multiply(Binary):
     def formula(self, x: Any, y: Any) -> Formula:
         return Formula(x * y)
 
-    def f(self, x: Any, y: Any) -> Any:
+    def forward(self, x: Any, y: Any) -> Any:
         return x * y
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
@@ -85,7 +85,7 @@ class Divide(Binary):
     def formula(self, x: Any, y: Any) -> Formula:
         return Formula(x / y)
 
-    def f(self, x: Any, y: Any) -> Any:
+    def forward(self, x: Any, y: Any) -> Any:
         return np.true_divide(x, y)
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
@@ -104,7 +104,7 @@ class Negative(Elementwise):
     def formula(self, x: Any) -> Formula:
         return Formula(-x)
 
-    def f(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Any:
         return -x
 
     def df(self, x: Any, y: Any) -> Any:
@@ -124,7 +124,7 @@ class Power(Binary):
     def formula(self, x: Any, y: Any) -> Formula:
         return Formula(x**y)
 
-    def f(self, x: Any, y: Any) -> Any:
+    def forward(self, x: Any, y: Any) -> Any:
         return x**y
 
     def df(self, x: Any, y: Any, z: Any) -> Any:

@@ -26,7 +26,7 @@ class Exp(Elementwise):
     def formula(self, x: Any) -> Formula:
         return Formula(sp.exp(x))
 
-    def f(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Any:
         return np.exp(x)
 
     def df(self, x: Any, y: Any) -> Any:
@@ -52,7 +52,7 @@ class Log(Elementwise):
     def formula(self, x: Any) -> Formula:
         return Formula(sp.log(x))
 
-    def f(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Any:
         return np.log(x)
 
     def df(self, x: Any, y: Any) -> Any:
@@ -72,7 +72,7 @@ class Sqrt(Elementwise):
     def formula(self, x: Any) -> Formula:
         return Formula(sp.sqrt(x))
 
-    def f(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Any:
         return np.sqrt(x)
 
     def df(self, x: Any, y: Any) -> Any:
@@ -92,7 +92,7 @@ class Abs(Elementwise):
     def formula(self, x: Any) -> Formula:
         return Formula(sp.Abs(x))
 
-    def f(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Any:
         return np.abs(x)
 
     def df(self, x: Any, y: Any) -> Any:
@@ -127,7 +127,7 @@ class Clip(Elementwise):
         high = sp.oo if self.high is None else sp.Float(self.high)
         return Formula(sp.Piecewise((low, x < low), (high, x > high), (x, True)))
 
-    def f(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Any:
         return np.array(x) if self.low is self.high is None else np.clip(x, self.low, self.high)
 
     def df(self, x: Any, y: Any) -> Any:
@@ -154,7 +154,7 @@ class Maximum(Binary):
     def formula(self, x: Any, y: Any) -> Formula:
         return Formula(largest(x, y))
 
-    def f(self, x: Any, y: Any) -> Any:
+    def forward(self, x: Any, y: Any) -> Any:
         return np.maximum(x, y)
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
@@ -178,7 +178,7 @@ class Minimum(Binary):
     def formula(self, x: Any, y: Any) -> Formula:
         return Formula(-largest(-x, -y))
 
-    def f(self, x: Any, y: Any) -> Any:
+    def forward(self, x: Any, y: Any) -> Any:
         return np.minimum(x, y)
 
     def df(self, x: Any, y: Any, z: Any) -> Any:
@@ -206,7 +206,7 @@ class Where(Elementwise):
     def formula(self, condition: Any, x: Any, y: Any) -> Formula:
         return Formula(sp.Piecewise((x, sp.Ne(condition, 0)), (y, True)))
 
-    def f(self, condition: Any, x: Any, y: Any) -> Any:
+    def forward(self, condition: Any, x: Any, y: Any) -> Any:
         return np.where(condition, x, y)
 
     def df(self, condition: Any, x: Any, y: Any, z: Any) -> Any:
@@ -232,7 +232,7 @@ class Dropout(Elementwise):
     def formula(self, x: Any, mask: Any) -> Formula:
         return Formula(mask * x)
 
-    def f(self, x: Any, mask: Any) -> Any:
+    def forward(self, x: Any, mask: Any) -> Any:
         return x * mask
 
     def df(self, x: Any, mask: Any, y: Any) -> Any:

@@ -169,7 +169,7 @@ class Quantize(Elementwise):
     def surrogate(self, x: Any) -> Formula:
         return Formula(sp.Piecewise((self.low, x < self.low), (self.high, x > self.high), (x, True)))
 
-    def f(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Any:
         return self.low + self.step * np.floor((np.clip(x, self.low, self.high) - self.low) / self.step + 0.5)
 
     def df(self, x: Any, y: Any) -> Any:

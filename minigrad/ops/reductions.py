@@ -50,6 +50,8 @@ class Reduction(Operation, abstract=True):
 
     def spread(self, y: Any, x: Any) -> Any:
         """Give every entry of x what its cell holds in y."""
+        if self.axis is None:
+            return np.full(np.shape(x), y)
         y = np.asarray(y)
         axes = self.axes(np.ndim(x))
         kept = tuple(1 if axis in axes else size for axis, size in enumerate(np.shape(x)))
@@ -114,12 +116,17 @@ class Mean(Reduction):
 
     def count(self, x: Any) -> int:
         """How many entries go into one entry of y."""
+        if self.axis is None:
+            return int(np.size(x))
         shape = np.shape(x)
         return int(np.prod([shape[axis] for axis in self.axes(len(shape))], dtype=int))
 
     def forward(self, x: Any) -> Any:
-        if np.size(x) == 0:
+        x = np.asarray(x)
+        if x.size == 0:
             self.check(x)
+        if self.axis is None and x.dtype.char in "fd":  # what np.mean does then, without its questions
+            return np.add.reduce(x, None, keepdims=self.keepdims) / x.size  # type: ignore[call-overload]
         return np.mean(x, axis=self.axis, keepdims=self.keepdims)
 
     def jacobian(self, x: Any) -> Any:

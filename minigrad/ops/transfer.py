@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..formula import Formula, sp
 from ..operation import Elementwise, Source
 
@@ -30,7 +31,7 @@ class ReLU(Elementwise):
     def formula(self, a: Any) -> Formula:
         return Formula(sp.Piecewise((a, a >= 0), (0, True)))
 
-    def f(self, a: Any) -> Any:
+    def forward(self, a: Any) -> Any:
         return np.maximum(a, 0)
 
     def df(self, a: Any, y: Any) -> Any:
@@ -39,6 +40,9 @@ class ReLU(Elementwise):
         slope = (np.asarray(a) > 0).astype(np.asarray(y).dtype)
         slope[np.asarray(a) == 0] = self.at_zero
         return slope
+
+    def vjp(self, g: Any, a: Any, y: Any) -> Any:
+        return kernels.relu_vjp(g, a) if self.at_zero == 1 else g * self.df(a, y)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
@@ -65,7 +69,7 @@ class LeakyReLU(Elementwise):
     def formula(self, a: Any) -> Formula:
         return Formula(sp.Piecewise((a, a >= 0), (sp.Float(self.beta) * a, True)))
 
-    def f(self, a: Any) -> Any:
+    def forward(self, a: Any) -> Any:
         return np.where(np.asarray(a) >= 0, a, self.beta * a)
 
     def df(self, a: Any, y: Any) -> Any:
@@ -100,7 +104,7 @@ class PReLU(Elementwise):
     def formula(self, a: Any, slope: Any) -> Formula:
         return Formula(sp.Piecewise((a, a >= 0), (slope * a, True)))
 
-    def f(self, a: Any, slope: Any) -> Any:
+    def forward(self, a: Any, slope: Any) -> Any:
         return np.where(np.asarray(a) >= 0, a, slope * a)
 
     def df(self, a: Any, slope: Any, y: Any) -> Any:
@@ -125,7 +129,7 @@ class Sigmoid(Elementwise):
     def formula(self, a: Any) -> Formula:
         return Formula(1 / (1 + sp.exp(-a)))
 
-    def f(self, a: Any) -> Any:
+    def forward(self, a: Any) -> Any:
         e = np.exp(-np.abs(a))  # at most 1
         return np.where(np.asarray(a) >= 0, 1, e) / (1 + e)
 
@@ -153,12 +157,15 @@ class Tanh(Elementwise):
     def formula(self, a: Any) -> Formula:
         return Formula(sp.tanh(a))
 
-    def f(self, a: Any) -> Any:
+    def forward(self, a: Any) -> Any:
         return np.tanh(a)
 
     def df(self, a: Any, y: Any) -> Any:
         e = np.exp(-2 * np.abs(a))
         return 4 * e / (1 + e) ** 2
+
+    def vjp(self, g: Any, a: Any, y: Any) -> Any:
+        return kernels.tanh_vjp(g, a, y)
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:

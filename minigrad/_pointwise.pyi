@@ -1,0 +1,9 @@
+"""The compiled gradients of transfer functions: see kernels/pointwise.pyx. Arrays: C-contiguous, one dtype."""
+
+from ._reference import Array
+
+OPENMP: bool
+
+def set_num_threads(n: int) -> None: ...
+def relu_vjp(g: Array, a: Array) -> Array: ...
+def tanh_vjp(g: Array, a: Array, y: Array) -> Array: ...
