@@ -1,9 +1,4 @@
-"""Plots. Each function takes ``ax=None``, returns the Axes, and never shows anything.
-
-Without ``ax`` a figure is made that no global state knows: ``ax.figure.savefig(path)`` writes it, and a
-notebook shows it as ``ax.figure``. Colours are those of Okabe and Ito, told apart by all kinds of eyes, with
-markers as well.
-"""
+"""Curves: functions of one variable, and what training reports of each epoch."""
 
 from __future__ import annotations
 
@@ -11,37 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .style import OKABE_ITO, TEXT, axes
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .training import History
+    from ..training import History
 
-__all__ = ["OKABE_ITO", "learning_curves"]
-
-OKABE_ITO = {
-    "black": "#000000",
-    "orange": "#E69F00",
-    "sky blue": "#56B4E9",
-    "green": "#009E73",
-    "yellow": "#F0E442",
-    "blue": "#0072B2",
-    "vermilion": "#D55E00",
-    "purple": "#CC79A7",
-}
-
-TEXT = 16
-"""Points: text that can be read from the last row."""
-
-
-def _axes(ax: Axes | None) -> Axes:
-    """The Axes that are given, or those of a new figure at the size of a slide."""
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(10, 6), dpi=120, layout="constrained").add_subplot()
-    ax.tick_params(labelsize=14)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+__all__ = ["learning_curves"]
 
 
 def learning_curves(history: History, ax: Axes | None = None) -> Axes:
@@ -54,7 +26,7 @@ def learning_curves(history: History, ax: Axes | None = None) -> Axes:
 
     if not history.epochs:
         raise ValueError("learning_curves: the history is empty: train for an epoch first")
-    ax = _axes(ax)
+    ax = axes(ax)
     epochs = np.arange(1, history.epochs + 1)
     often = max(1, history.epochs // 15)  # markers that do not touch
 
