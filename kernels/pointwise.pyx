@@ -34,8 +34,10 @@ cdef struct Arrays:
 
 cdef void relu(const floating *g, const floating *a, floating *gx, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     cdef Py_ssize_t i
+    cdef floating row
     for i in range(first, last):
-        gx[i] = g[i] if a[i] >= 0 else 0
+        row = g[i]  # read whatever the sign of a is: a condition on a number becomes a mask, one on a read a jump
+        gx[i] = row if a[i] >= 0 else 0
 
 
 cdef void tanh(const floating *g, const floating *a, const floating *y, floating *gx, Py_ssize_t first,

@@ -120,19 +120,45 @@ typedef double vector_double __attribute__((vector_size(VECTOR_BYTES), aligned(s
 typedef float half_float __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(float)), may_alias));
 typedef double half_double __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(double)), may_alias));
 
+/* Half vectors, which every processor has, are turned by interleaving: of four rows the first with the third and
+   the second with the fourth, then the results with one another: a b c d / e f g h / ... -> a i b j / ... ->
+   a e i m / ... Adding the pieces on the way, four sums of four lanes become one vector of totals. */
+#if defined(__clang__)
+#define MIX4(x, y, i, j, k, l) __builtin_shufflevector(x, y, i, j, k, l)
+#define MIX2(x, y, i, j) __builtin_shufflevector(x, y, i, j)
+#else
+typedef int four_int __attribute__((vector_size(16)));
+typedef long long two_long __attribute__((vector_size(16)));
+#define MIX4(x, y, i, j, k, l) __builtin_shuffle(x, y, (four_int){i, j, k, l})
+#define MIX2(x, y, i, j) __builtin_shuffle(x, y, (two_long){i, j})
+#endif
+#define HALF(real, p) (*(half_##real *)(p))
+#define LOW(x, y) MIX4(x, y, 0, 4, 1, 5)
+#define HIGH(x, y) MIX4(x, y, 2, 6, 3, 7)
+
+/* total[r] = the sum of the entries of h[r], for r < 4 */
+static inline void totals_float(const half_float *h, float *total)
+{
+    const half_float p = LOW(h[0], h[2]) + HIGH(h[0], h[2]), q = LOW(h[1], h[3]) + HIGH(h[1], h[3]);
+    HALF(float, total) = LOW(p, q) + HIGH(p, q);
+}
+
+static inline void totals_double(const half_double *h, double *total)
+{
+    HALF(double, total) = MIX2(h[0], h[1], 0, 2) + MIX2(h[0], h[1], 1, 3);
+    HALF(double, total + 2) = MIX2(h[2], h[3], 0, 2) + MIX2(h[2], h[3], 1, 3);
+}
+
 #define OUTER(real, rows)                                                                                  \
 TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                  \
                                         const real *right, const ptrdiff_t *row, real *c,                  \
                                         ptrdiff_t stride, const real *start)                               \
 {                                                                                                          \
     vector_##real sum[rows][2];                                                                            \
-    UNROLL for (int r = 0; r < rows; r++)                                                                  \
-        if (start)                                                                                         \
-            sum[r][0] = sum[r][1] = start[r] - (vector_##real){0};                                         \
-        else {                                                                                             \
-            sum[r][0] = VECTOR(real, c + r * stride);                                                      \
-            sum[r][1] = VECTOR(real, c + r * stride + LANES(real));                                        \
-        }                                                                                                  \
+    UNROLL for (int r = 0; r < rows; r++) {                                                                \
+        __builtin_prefetch(c + r * stride, 1);                                                             \
+        sum[r][0] = sum[r][1] = (vector_##real){0};                                                        \
+    }                                                                                                      \
     for (ptrdiff_t k = 0; k < depth; k++, a += rows) {                                                     \
         const vector_##real b0 = VECTOR(real, left + row[k]);                                              \
         const vector_##real b1 = VECTOR(real, right + row[k]);                                             \
@@ -142,8 +168,9 @@ TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const re
         }                                                                                                  \
     }                                                                                                      \
     UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        VECTOR(real, c + r * stride) = sum[r][0];                                                          \
-        VECTOR(real, c + r * stride + LANES(real)) = sum[r][1];                                            \
+        vector_##real *c0 = (vector_##real *)(c + r * stride), *c1 = (vector_##real *)(c + r * stride + LANES(real)); \
+        *c0 = start ? start[r] + sum[r][0] : *c0 + sum[r][0];                                              \
+        *c1 = start ? start[r] + sum[r][1] : *c1 + sum[r][1];                                              \
     }                                                                                                      \
 }
 
@@ -162,15 +189,17 @@ TWICE static void dot_##real##_##rows(ptrdiff_t depth, const real *a, const real
             sum[r][2] += a_r * b2;                                                                         \
         }                                                                                                  \
     }                                                                                                      \
-    UNROLL for (int r = 0; r < rows; r++)                                                                  \
-        UNROLL for (int s = 0; s < DOT_COLUMNS; s++) {                                                     \
+    UNROLL for (int s = 0; s < DOT_COLUMNS; s++) {                                                         \
+        half_##real h[DOT_ROWS] = {{0}};                                                                   \
+        real total[DOT_ROWS];                                                                              \
+        UNROLL for (int r = 0; r < rows; r++) {                                                            \
             union { vector_##real whole; half_##real half[2]; } v = {sum[r][s]};                           \
-            real total = 0;                                                                                \
-            v.half[0] += v.half[1];                                                                        \
-            UNROLL for (int l = 0; l < LANES(real) / 2; l++)                                               \
-                total += v.half[0][l];                                                                     \
-            c[r * c_stride + s] += total;                                                                  \
+            h[r] = v.half[0] + v.half[1];                                                                  \
         }                                                                                                  \
+        totals_##real(h, total);                                                                           \
+        UNROLL for (int r = 0; r < rows; r++)                                                              \
+            c[r * c_stride + s] += total[r];                                                               \
+    }                                                                                                      \
 }
 
 #define ADD(real)                                                                                          \
@@ -204,21 +233,6 @@ UNUSED static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, c
 
 VECTOR_TILES_OF(float)
 VECTOR_TILES_OF(double)
-
-/* Half vectors, which every processor has. To turn four rows, interleave the first with the third and the second
-   with the fourth, then the results with one another: a b c d / e f g h / ... -> a i b j / ... -> a e i m / ... */
-#if defined(__clang__)
-#define MIX4(x, y, i, j, k, l) __builtin_shufflevector(x, y, i, j, k, l)
-#define MIX2(x, y, i, j) __builtin_shufflevector(x, y, i, j)
-#else
-typedef int four_int __attribute__((vector_size(16)));
-typedef long long two_long __attribute__((vector_size(16)));
-#define MIX4(x, y, i, j, k, l) __builtin_shuffle(x, y, (four_int){i, j, k, l})
-#define MIX2(x, y, i, j) __builtin_shuffle(x, y, (two_long){i, j})
-#endif
-#define HALF(real, p) (*(half_##real *)(p))
-#define LOW(x, y) MIX4(x, y, 0, 4, 1, 5)
-#define HIGH(x, y) MIX4(x, y, 2, 6, 3, 7)
 
 UNUSED static inline void vector_turn_float(const float *a, ptrdiff_t a_stride, float *b, ptrdiff_t b_stride)
 {
