@@ -33,6 +33,10 @@ cdef extern from "tile.h" nogil:
                             const Py_ssize_t *, double *, Py_ssize_t, const double *)
     void plain_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
     void plain_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
+    void plain_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
+    void plain_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
+    void vector_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
+    void vector_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
     void plain_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
     void plain_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
     void vector_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
@@ -210,14 +214,14 @@ cdef void scatter(const floating *piece, Py_ssize_t stride, floating *image, con
 
 
 cdef void pack(floating *packed, const floating *matrix, Py_ssize_t rows, Py_ssize_t columns,
-               Py_ssize_t down, Py_ssize_t right) noexcept nogil:
+               Py_ssize_t down, Py_ssize_t right, Py_ssize_t blocks) noexcept nogil:
     """The left factor of a product in the order in which the tile reads it.
 
-    The entries (r, k), at matrix[r down + k right], go into blocks of at most DEPTH columns; in a block,
+    The entries (r, k), at matrix[r down + k right], go into `blocks` nearly equal blocks of columns; in a block,
     panels of at most OUTER_ROWS rows; in a panel, column by column. Panels are nearly equal: 16 rows are
     dealt 5, 5, 6.
     """
-    cdef Py_ssize_t blocks = pieces(columns, DEPTH), panels = pieces(rows, OUTER_ROWS), block, panel, k, r
+    cdef Py_ssize_t panels = pieces(rows, OUTER_ROWS), block, panel, k, r
     for block in range(blocks):
         for panel in range(panels):
             for k in range(begin(columns, block, blocks), begin(columns, block + 1, blocks)):
@@ -304,6 +308,184 @@ cdef void forward(const Window *v, const floating *x, const floating *packed, co
                             memcpy(out + i * v.pixels, edge + i * columns, count * sizeof(floating))
 
 
+# ------------------------------------------------------------------------------------------------------------
+# Forward, many images side by side
+# ------------------------------------------------------------------------------------------------------------
+
+
+cdef inline void turn(const floating *a, Py_ssize_t a_stride, floating *b, Py_ssize_t b_stride) noexcept nogil:
+    """b[k, r] = a[r, k], a small square; see tile.h."""
+    if floating is float:
+        if plain_tiles:
+            plain_turn_float(a, a_stride, b, b_stride)
+        else:
+            vector_turn_float(a, a_stride, b, b_stride)
+    else:
+        if plain_tiles:
+            plain_turn_double(a, a_stride, b, b_stride)
+        else:
+            vector_turn_double(a, a_stride, b, b_stride)
+
+
+cdef void side_by_side_images(const floating *x, Py_ssize_t count, Py_ssize_t channels, Py_ssize_t pixels,
+                              floating *images) noexcept nogil:
+    """images[u, c, n] = x[n, c, u] for n < count, and 0 for the other lanes of two vectors."""
+    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), lanes = 4 * side, c, n, u, at, k, r, square
+    cdef const floating *corner
+    cdef floating *to
+    for c in range(channels):
+        for u in range(pieces(pixels, side)):
+            at = max(min(u * side, pixels - side), 0)
+            for square in range(4):
+                n = square * side
+                corner = x + (n * channels + c) * pixels + at
+                to = images + (at * channels + c) * lanes + n
+                if n + side <= count and pixels >= side:
+                    turn(corner, channels * pixels, to, channels * lanes)
+                else:
+                    for k in range(min(side, pixels)):
+                        for r in range(side):
+                            to[k * channels * lanes + r] = corner[r * channels * pixels + k] if n + r < count else 0
+
+
+cdef void one_after_the_other(const floating *pixel, Py_ssize_t count, Py_ssize_t channels, Py_ssize_t here,
+                              floating *y, Py_ssize_t pixels) noexcept nogil:
+    """y[n, c, u] = pixel[u, c, n] for n < count and `here` pixels u; an image of y has `pixels`."""
+    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), lanes = 4 * side, c, n, u, at, k, r, square
+    cdef const floating *corner
+    cdef floating *to
+    for c in range(channels):
+        for u in range(pieces(here, side)):
+            at = max(min(u * side, here - side), 0)
+            for square in range(pieces(count, side)):
+                n = square * side
+                corner = pixel + (at * channels + c) * lanes + n
+                to = y + (n * channels + c) * pixels + at
+                if n + side <= count and here >= side:
+                    turn(corner, channels * lanes, to, channels * pixels)
+                else:
+                    for r in range(min(side, count - n)):
+                        for k in range(min(side, here)):
+                            to[r * channels * pixels + k] = corner[k * channels * lanes + r]
+
+
+cdef inline Py_ssize_t first_inside(Py_ssize_t corner, Py_ssize_t step) noexcept nogil:
+    """The first tap i >= 0 with corner + i step >= 0."""
+    return pieces(-corner, step) if corner < 0 else 0
+
+
+cdef inline Py_ssize_t last_inside(Py_ssize_t corner, Py_ssize_t step, Py_ssize_t taps, Py_ssize_t size) noexcept nogil:
+    """How many of the first `taps` taps i have corner + i step < size."""
+    return max(min(taps, pieces(size - corner, step)), 0)
+
+
+cdef void forward_many(const Window *v, const floating *x, const floating *packed, const floating *start,
+                       const Py_ssize_t *row, floating *y, floating *room, Py_ssize_t first,
+                       Py_ssize_t last) noexcept nogil:
+    """The rows `first` to `last` of pixels of y = W X^, counted through groups of as many images as two vectors hold.
+
+    With the images of a group side by side, images[h, w, c, n], the tile's columns are one pixel of all of them: a
+    row of X^ lies in memory as it is needed, nothing is gathered, no pixel is left over, and taps that see padding
+    are skipped, a quarter of the work where images are small. Taps come in the order i, j, c.
+    """
+    cdef Py_ssize_t lanes = 2 * VECTOR_BYTES // sizeof(floating), heights = pieces(v.o, OUTER_ROWS)
+    cdef Py_ssize_t group = -1, n, p, q, i, i0, i1, j0, j1, k, block, blocks, depth, height, r, rows, several, across
+    cdef floating *images = room
+    cdef floating *line = room + v.h * v.w * v.c * lanes
+    cdef floating *out
+    cdef const floating *corner
+    cdef bint fresh
+    for n in range(first, last):
+        p = n % v.p
+        if n // v.p != group:
+            group = n // v.p
+            side_by_side_images(x + group * lanes * v.c * v.h * v.w, min(lanes, v.n - group * lanes), v.c, v.h * v.w,
+                                images)
+        i0 = first_inside(p * v.sh - v.ph, v.dh)
+        i1 = last_inside(p * v.sh - v.ph, v.dh, v.kh, v.h)
+        for q in range(v.q):
+            j0 = first_inside(q * v.sw - v.pw, v.dw)
+            j1 = last_inside(q * v.sw - v.pw, v.dw, v.kw, v.w)
+            corner = images + ((p * v.sh - v.ph) * v.w + q * v.sw - v.pw) * v.c * lanes
+            out = line + q * v.o * lanes
+            fresh = True
+            i = i0
+            while i < i1 and j0 < j1:
+                across = (j1 - j0) * v.c
+                several = min(i1 - i, max(DEPTH // across, 1)) if j1 - j0 == v.kw else 1
+                blocks = pieces(several * across, DEPTH)
+                for block in range(blocks):
+                    k = (i * v.kw + j0) * v.c + begin(several * across, block, blocks)
+                    depth = begin(several * across, block + 1, blocks) - begin(several * across, block, blocks)
+                    for height in range(heights):
+                        r = begin(v.o, height, heights)
+                        rows = begin(v.o, height + 1, heights) - r
+                        outer(rows, depth, packed + r * v.taps + k * rows, corner, corner + lanes // 2, row + k,
+                              out + r * lanes, lanes, start + r if fresh else NULL)
+                    fresh = False
+                i += several
+            if fresh:  # the window lies in the padding
+                for r in range(v.o * lanes):
+                    out[r] = start[r // lanes]
+        one_after_the_other(line, min(lanes, v.n - group * lanes), v.o, v.q,
+                            y + (group * lanes * v.o * v.p + p) * v.q, v.pixels)
+
+
+cdef double seen(Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t padding, Py_ssize_t dilation, Py_ssize_t taps,
+                 Py_ssize_t size) noexcept nogil:
+    """How many pairs of an output pixel and a tap see the image, not its padding, along one axis."""
+    cdef Py_ssize_t count = 0, p, corner
+    for p in range(outputs):
+        corner = p * stride - padding
+        count += max(last_inside(corner, dilation, taps, size) - first_inside(corner, dilation), 0)
+    return count
+
+
+cdef bint many(const Window *v, Py_ssize_t itemsize) noexcept nogil:
+    """Whether images side by side are faster, from what each way costs in operations on vectors, as measured.
+
+    What is saved is padding, pixels that do not fill a panel, and gathering; what it costs is to turn images round.
+    """
+    cdef Py_ssize_t lanes = 2 * VECTOR_BYTES // itemsize, pixels = rounded(v.pixels, lanes)
+    cdef double pairs = seen(v.p, v.sh, v.ph, v.dh, v.kh, v.h) * seen(v.q, v.sw, v.pw, v.dw, v.kw, v.w) * v.c
+    cdef double full = rounded(v.n, lanes) / <double> v.n   # lanes for which there is no image
+    cdef double gather = 0.2 if v.sw == 1 and v.q % (lanes // 2) == 0 else 0.6
+    cdef double apart = <double> v.taps * pixels * (<double> v.o / lanes + gather)
+    cdef double together = full * (pairs * v.o / lanes + 2.0 * (<double> v.c * v.h * v.w + <double> v.o * v.pixels))
+    return together < apart
+
+
+cdef conv2d_many(const Window *v, const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight,
+                 const floating[::1] bias):
+    """y (N, O, P, Q) = bias + W X^, many images side by side."""
+    dtype = np.float32 if floating is float else np.float64
+    y = np.empty((v.n, v.o, v.p, v.q), dtype)
+    cdef Py_ssize_t lanes = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
+    cdef Py_ssize_t lines = pieces(v.n, lanes) * v.p
+    cdef Py_ssize_t share = rounded((v.h * v.w * v.c + v.q * v.o) * lanes, line)
+    cdef int team = team_for(threads, 2.0 * v.n * v.o * v.taps * v.pixels, lines), t
+    cdef floating[::1] packed = np.empty(v.o * v.taps, dtype)
+    cdef floating[::1] start = np.zeros(v.o, dtype)
+    cdef floating[::1] room = np.empty(team * share + line, dtype)
+    cdef Py_ssize_t[::1] table = np.empty(v.taps, np.intp)
+    cdef Py_ssize_t i, j, c
+    cdef floating[:, :, :, ::1] out = y
+    cdef floating *rooms = <floating *> aligned(&room[0])
+    cdef const floating[:, :, :, ::1] by_place = np.ascontiguousarray(np.asarray(weight).transpose(0, 2, 3, 1))
+    if bias is not None:
+        start[:] = bias
+    with nogil:
+        for i in range(v.kh):
+            for j in range(v.kw):
+                for c in range(v.c):
+                    table[(i * v.kw + j) * v.c + c] = ((i * v.dh * v.w + j * v.dw) * v.c + c) * lanes
+        pack(&packed[0], &by_place[0, 0, 0, 0], v.o, v.taps, v.taps, 1, 1)
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
+            forward_many(v, &x[0, 0, 0, 0], &packed[0], &start[0], &table[0], &out[0, 0, 0, 0],
+                         rooms + t * share, begin(lines, t, team), begin(lines, t + 1, team))
+    return y
+
+
 def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1] weight not None,
            const floating[::1] bias, stride, padding, dilation):
     """y (N, O, P, Q) = bias + W X^."""
@@ -312,6 +494,8 @@ def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1]
                            stride, padding, dilation)
     if bias is not None and bias.shape[0] != v.o:
         raise ValueError(f"convolution: {v.o} filters, {bias.shape[0]} entries in the bias")
+    if many(&v, sizeof(floating)):
+        return conv2d_many(&v, x, weight, bias)
     dtype = np.float32 if floating is float else np.float64
     y = np.empty((v.n, v.o, v.p, v.q), dtype)
     cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
@@ -332,7 +516,7 @@ def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1]
         start[:] = bias
     with nogil:
         fill_tables(&v, tap, pixel, row, DEPTH, columns)
-        pack(&packed[0], &weight[0, 0, 0, 0], v.o, v.taps, v.taps, 1)
+        pack(&packed[0], &weight[0, 0, 0, 0], v.o, v.taps, v.taps, 1, pieces(v.taps, DEPTH))
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             forward(&v, &x[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
                     rooms + t * share, begin(panels, t, team), begin(panels, t + 1, team))
@@ -392,16 +576,18 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
     """gx, of the shape x_shape: in one of two ways.
 
     With stride 1, gx is itself a correlation, of the padded g with the filters turned by 180 degrees. Nothing
-    is added in memory then, but each pixel is a sum of O kh kw products, many of them with padding where the
-    output is smaller: good for many channels and images that keep their size. Else W^T g is added up.
+    is added in memory then: good where the padding is skipped, or small and the channels many. Else W^T g is added up.
     """
     cdef Window v = window(x_shape, (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]),
                            stride, padding, dilation)
     check_output(&v, g.shape[0], g.shape[1], g.shape[2], g.shape[3])
     cdef Py_ssize_t ph = v.dh * (v.kh - 1) - v.ph, pw = v.dw * (v.kw - 1) - v.pw
-    if v.sh == v.sw == 1 and ph >= 0 and pw >= 0 and v.c >= MANY and 4 * v.h * v.w <= 5 * v.pixels:
+    cdef Window back
+    if v.sh == v.sw == 1 and ph >= 0 and pw >= 0:
         flipped = np.ascontiguousarray(np.asarray(weight)[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
-        return conv2d(np.asarray(g), flipped, None, (1, 1), (ph, pw), dilation)
+        back = window((v.n, v.o, v.p, v.q), flipped.shape, (1, 1), (ph, pw), dilation)
+        if many(&back, sizeof(floating)) or (v.c >= MANY and 4 * v.h * v.w <= 5 * v.pixels):
+            return conv2d(np.asarray(g), flipped, None, (1, 1), (ph, pw), dilation)
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((v.n, v.c, v.h, v.w), dtype)
     cdef Py_ssize_t columns = 2 * VECTOR_BYTES // sizeof(floating), line = CACHE_LINE // sizeof(floating)
@@ -424,7 +610,7 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
         for k in range(v.taps):  # the k-th tap in the order j, c, i
             j, c, i = k // (v.c * v.kh), k // v.kh % v.c, k % v.kh
             tap[k] = (c * v.height + i * v.dh) * v.width + j * v.dw
-        pack(&packed[0], &turned[0, 0, 0, 0], v.taps, v.o, v.o, 1)
+        pack(&packed[0], &turned[0, 0, 0, 0], v.taps, v.o, v.o, 1, pieces(v.o, DEPTH))
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             backward_input(&v, &g[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
                            rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
