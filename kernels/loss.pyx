@@ -1,5 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Softmax cross-entropy with whole-number labels: the losses of a batch and their slopes, in two passes.
+"""Two cross-entropies: the losses of a batch and their slopes, each in two passes.
+
+The softmax one, with whole-number labels.
 
 With m the largest logit of a row, and e_k = exp(z_k - m), whose largest is 1,
 
@@ -8,6 +10,14 @@ With m the largest logit of a row, and e_k = exp(z_k - m), whose largest is 1,
 
 No term is negative and nothing is subtracted from 1, so both keep their relative accuracy however sure the
 network is. The exponentials between the passes are NumPy's, which computes several at a time.
+
+The binary one, summed over classes k each of which is present to the degree r_k. With e_k = exp(-|z_k|),
+
+    loss = sum over k of [log(1 + e_k) + |z_k| (1 - r_k where z_k >= 0, else r_k)],
+    slope_k = (1 - r_k) s - r_k e_k s where z_k >= 0, else (1 - r_k) e_k s - r_k s,    s = 1 / (1 + e_k).
+
+A logarithm takes longer than all the rest: so of many log(1 + e_k) one is made, that of their product. It is kept less
+1, as q <- q + e + q e, so that it stays accurate where all e_k are tiny.
 """
 
 import numpy as np
@@ -15,8 +25,9 @@ import numpy as np
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport log1p
+from libc.string cimport memset
 
-from common cimport KERNELS_OPENMP, begin, team_for
+from common cimport KERNELS_OPENMP, LANES, begin, team_for
 
 cdef extern from *:
     """
@@ -78,6 +89,22 @@ cdef extern from *:
     {                                                                                                    \\
         for (ptrdiff_t k = 0; k < classes; k++)                                                          \\
             e[k] *= factor;                                                                              \\
+    }                                                                                                    \\
+    CLONES static void nearer_##real(ptrdiff_t size, const real *z, real *e)                             \\
+    {                                                                                                    \\
+        for (ptrdiff_t k = 0; k < size; k++)                                                             \\
+            e[k] = z[k] < 0 ? z[k] : -z[k];                                                              \\
+    }                                                                                                    \\
+    CLONES static void binary_##real(ptrdiff_t classes, const real *z, const real *r, real *e,           \\
+                                     real *product, real *linear)                                        \\
+    {                                                                                                    \\
+        for (ptrdiff_t k = 0; k < classes; k++) {                                                        \\
+            const real s = 1 / (1 + e[k]), far = e[k] * s, absent = 1 - r[k];                            \\
+            const real wrong = z[k] >= 0 ? absent : r[k], size = z[k] >= 0 ? z[k] : -z[k];               \\
+            product[k] += e[k] + product[k] * e[k];                                                      \\
+            linear[k] += wrong == 0 ? 0 : wrong * size;                                                  \\
+            e[k] = z[k] >= 0 ? absent * s - r[k] * far : absent * far - r[k] * s;                        \\
+        }                                                                                                \\
     }
     ROW_LOOPS(float)
     ROW_LOOPS(double)
@@ -88,6 +115,10 @@ cdef extern from *:
     double rest_double(Py_ssize_t, const double *) nogil
     void scale_float(Py_ssize_t, float *, float) nogil
     void scale_double(Py_ssize_t, double *, double) nogil
+    void nearer_float(Py_ssize_t, const float *, float *) nogil
+    void nearer_double(Py_ssize_t, const double *, double *) nogil
+    void binary_float(Py_ssize_t, const float *, const float *, float *, float *, float *) nogil
+    void binary_double(Py_ssize_t, const double *, const double *, double *, double *, double *) nogil
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
@@ -165,3 +196,79 @@ cdef losses_and_slopes(const floating[:, ::1] z, const Py_ssize_t[::1] labels):
 def cross_entropy(z not None, labels not None):
     """loss (N,) and slopes (N, K), the gradient of each loss with respect to its row of z (N, K)."""
     return losses_and_slopes[float](z, labels) if z.itemsize == 4 else losses_and_slopes[double](z, labels)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Binary cross-entropy
+# ------------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    FACTORS = 64    # of a product: at most 2^64, which a float holds
+
+
+cdef void nearer(const floating *z, floating *e, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """e = -|z| for the numbers `first` to `last`."""
+    if floating is float:
+        nearer_float(last - first, z + first, e + first)
+    else:
+        nearer_double(last - first, z + first, e + first)
+
+
+cdef void finish_binary(Py_ssize_t classes, const floating *z, const floating *r, floating *e, floating *loss,
+                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The losses of the rows `first` to `last`, and their slopes in place of e; LANES sums and products at a time."""
+    cdef Py_ssize_t n, k, here, i, factors
+    cdef floating product[LANES]
+    cdef floating linear[LANES]
+    cdef double sum
+    for n in range(first, last):
+        sum = 0
+        k = factors = 0
+        while k < classes:
+            if factors == 0:
+                memset(product, 0, sizeof(product))
+                memset(linear, 0, sizeof(linear))
+            here = min(classes - k, <Py_ssize_t> LANES)
+            if floating is float:
+                binary_float(here, z + n * classes + k, r + n * classes + k, e + n * classes + k, product, linear)
+            else:
+                binary_double(here, z + n * classes + k, r + n * classes + k, e + n * classes + k, product, linear)
+            k += here
+            factors = (factors + 1) % FACTORS
+            if factors == 0 or k == classes:
+                for i in range(LANES):
+                    sum += log1p(product[i]) + linear[i]
+        loss[n] = <floating> sum
+
+
+cdef binary_losses_and_slopes(const floating[:, ::1] z, const floating[:, ::1] r):
+    cdef Py_ssize_t samples = z.shape[0], classes = z.shape[1], size = z.shape[0] * z.shape[1]
+    if samples < 1 or classes < 1 or r.shape[0] != samples or r.shape[1] != classes:
+        raise ValueError(f"binary_cross_entropy: logits {(samples, classes)}, labels {(r.shape[0], r.shape[1])}")
+    dtype = np.float32 if floating is float else np.float64
+    losses, slopes = np.empty(samples, dtype), np.empty((samples, classes), dtype)
+    cdef floating[::1] loss = losses
+    cdef floating[:, ::1] e = slopes
+    cdef int team = team_for(threads, 12.0 * size, samples), t
+    with nogil:
+        if team == 1:
+            nearer(&z[0, 0], &e[0, 0], 0, size)
+        else:
+            for t in prange(team, num_threads=team, schedule="static"):
+                nearer(&z[0, 0], &e[0, 0], begin(size, t, team), begin(size, t + 1, team))
+    np.exp(slopes, slopes)
+    with nogil:
+        if team == 1:
+            finish_binary(classes, &z[0, 0], &r[0, 0], &e[0, 0], &loss[0], 0, samples)
+        else:
+            for t in prange(team, num_threads=team, schedule="static"):
+                finish_binary(classes, &z[0, 0], &r[0, 0], &e[0, 0], &loss[0],
+                              begin(samples, t, team), begin(samples, t + 1, team))
+    return losses, slopes
+
+
+def binary_cross_entropy(z not None, r not None):
+    """loss (N,), the sums over the classes, and slopes (N, K), for logits z (N, K) and degrees r (N, K) in [0, 1]."""
+    if z.itemsize == 4:
+        return binary_losses_and_slopes[float](z, r)
+    return binary_losses_and_slopes[double](z, r)

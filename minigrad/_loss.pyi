@@ -1,4 +1,4 @@
-"""The compiled cross-entropy: see kernels/loss.pyx. Arrays must be C-contiguous, z of float32 or float64."""
+"""The compiled cross-entropies: see kernels/loss.pyx. Arrays must be C-contiguous, z of float32 or float64."""
 
 from ._reference import Array, Indices
 
@@ -6,3 +6,4 @@ OPENMP: bool
 
 def set_num_threads(n: int) -> None: ...
 def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]: ...
+def binary_cross_entropy(z: Array, r: Array) -> tuple[Array, Array]: ...

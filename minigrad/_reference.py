@@ -206,6 +206,16 @@ def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]:
 
 
 @_quiet
+def binary_cross_entropy(z: Array, r: Array) -> tuple[Array, Array]:
+    """With e = exp(-|z|), the loss of a class is log(1 + e), and |z| for the part of the label on the other side."""
+    e, positive = np.exp(-abs(z)), z >= 0
+    wrong = np.where(positive, 1 - r, r)
+    losses = np.log1p(e).sum(axis=1) + np.multiply(wrong, abs(z), where=wrong > 0, out=np.zeros_like(z)).sum(axis=1)
+    near, far = 1 / (1 + e), e / (1 + e)
+    return losses, np.where(positive, (1 - r) * near - r * far, (1 - r) * far - r * near)
+
+
+@_quiet
 def sgd(
     weights: list[Array],
     gradients: list[Array],
@@ -256,8 +266,8 @@ def relu_vjp(g: Array, a: Array) -> Array:
 
 
 @_quiet
-def tanh_vjp(g: Array, a: Array, y: Array) -> Array:
-    """g / cosh^2 a, as g 4 e / (1 + e)^2 with e = exp(-2|a|): 1 - y^2 would lose its digits near the ends."""
+def tanh_vjp(g: Array, a: Array) -> Array:
+    """g / cosh^2 a, as g 4 e / (1 + e)^2 with e = exp(-2|a|): 1 - tanh^2 a would lose its digits near the ends."""
     e = np.exp(-2 * np.abs(a))
     gx: Array = g * (4 * e / (1 + e) ** 2)
     return gx

@@ -67,6 +67,7 @@ __all__ = [
     "backend",
     "batch_norm",
     "batch_norm_input",
+    "binary_cross_entropy",
     "compiled",
     "conv2d",
     "conv2d_bias",
@@ -578,6 +579,21 @@ def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]:
     return losses_and_slopes
 
 
+def binary_cross_entropy(z: Array, r: Array) -> tuple[Array, Array]:
+    """The losses (N,) of rows of classes each present or not, and their slopes sigma(z) - r (N, K).
+
+    A loss is the sum over the classes of r log(1 + e^-z) + (1 - r) log(1 + e^z), from logits z (N, K) and degrees r
+    (N, K) from 0 to 1, of one dtype. Both keep their relative accuracy, however small they are.
+    """
+    who = "binary_cross_entropy"
+    z = _array(who, "z", z, 2)
+    r = _array(who, "r", r, 2, z)
+    if r.shape != z.shape:
+        raise ValueError(f"{who}: r must have the shape of the logits, {z.shape}, got {r.shape}")
+    losses_and_slopes: tuple[Array, Array] = _loss_backend.binary_cross_entropy(z, r)
+    return losses_and_slopes
+
+
 # ------------------------------------------------------------------------------------------------------------
 # Transfer functions. What the compiled kernels do not take, other precisions or layouts, is left to NumPy.
 # ------------------------------------------------------------------------------------------------------------
@@ -594,15 +610,15 @@ def relu_vjp(g: Array, a: Array) -> Array:
     return _reference.relu_vjp(g, a)
 
 
-def tanh_vjp(g: Array, a: Array, y: Array) -> Array:
-    """g times the slope of y = tanh a, accurate relative to itself however small it is."""
+def tanh_vjp(g: Array, a: Array) -> Array:
+    """g times the slope of tanh a, accurate relative to itself however small it is."""
     if _backend == "cython":
         try:
-            gx: Array = _pointwise.tanh_vjp(g, a, y)
+            gx: Array = _pointwise.tanh_vjp(g, a)
             return gx
         except (TypeError, ValueError, AttributeError, BufferError):
             pass
-    return _reference.tanh_vjp(g, a, y)
+    return _reference.tanh_vjp(g, a)
 
 
 # ------------------------------------------------------------------------------------------------------------

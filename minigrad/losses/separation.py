@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..formula import Formula, indices, maximum, sp, total, variable
 from ..laws import rows_sum_to_zero, shift_invariant
 from ..operation import Source
@@ -337,10 +338,13 @@ class BinaryCrossEntropy(LogitLoss):
 
     For whole-number labels (N,) r is one-hot (LS-12; the source has a plus before the second sum, K-1); rows (N, K)
     of numbers in [0, 1] say for each class whether it is there (LS-11; bracket and limit as in K-2). The gradient
-    is sigma(z) - r. Aligned: a loss under log 2 means z_y > 0 > z_j (K-17).
+    is sigma(z) - r; `forward` saves it, one row a sample: ``slopes``. Aligned: a loss under log 2 means z_y > 0 > z_j
+    (K-17).
     """
 
+    required = Loss.required  # value and gradient come from one kernel
     signature = "z[N,K], labels[N,*] -> loss[N]"
+    saved = ("slopes",)
     source = Source(f"{KEREN} IV-C", "LS-11, LS-12", "K-1, K-2")
 
     def separation_bound(self, samples: int, classes: int) -> float:
@@ -381,14 +385,14 @@ class BinaryCrossEntropy(LogitLoss):
             return labels.astype(z.dtype)
         return (np.arange(z.shape[1]) == labels[:, None]).astype(z.dtype)
 
-    def value(self, z: Any, labels: Any) -> Any:
-        r = self.present(z, labels)
-        return (np.where(r > 0, r * softplus(-z), 0) + np.where(r < 1, (1 - r) * softplus(z), 0)).sum(axis=1)
+    def forward(self, z: Any, labels: Any) -> Any:
+        self.check(z, labels)
+        z = CrossEntropy.single_or_double(np.asarray(z))
+        losses, slopes = kernels.binary_cross_entropy(z, self.present(z, np.asarray(labels)))
+        return self.check_finite(losses, z), slopes
 
-    def gradient(self, z: Any, labels: Any) -> Any:
-        """sigma(z) - r, as (1 - r) sigma(z) - r (1 - sigma(z))."""
-        r = self.present(z, labels)
-        return (1 - r) * sigmoid(z) - r * sigmoid(-z)
+    def vjp(self, g: Any, z: Any, labels: Any, loss: Any, slopes: Any) -> Any:
+        return g[:, None] * slopes
 
     def jacobian(self, z: Any, label: Any) -> Any:
         r = label if np.ndim(label) else 1.0 * (np.arange(len(z)) == label)
