@@ -6,6 +6,20 @@ markers as well.
 """
 
 from .curves import learning_curves
+from .simplex import (
+    animate_trajectory,
+    barycentric,
+    barycentric_inverse,
+    descent_field,
+    grouped,
+    loss_levels,
+    simplex,
+    softmax_outputs,
+    trajectory,
+)
 from .style import OKABE_ITO
 
-__all__ = ["OKABE_ITO", "learning_curves"]
+__all__ = [
+    "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "grouped",
+    "learning_curves", "loss_levels", "simplex", "softmax_outputs", "trajectory",
+]  # fmt: skip
