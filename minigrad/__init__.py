@@ -17,8 +17,8 @@ from .tensor import function_named as _function_named
 __version__ = "0.1.0"
 
 _modules = (
-    "data", "information", "metrics", "nn", "optim", "plots", "sampling", "single_logit", "snapshots", "tables",
-    "training", "verify",
+    "data", "information", "locoprop", "metrics", "nn", "optim", "plots", "sampling", "single_logit", "snapshots",
+    "tables", "training", "transfer", "verify",
 )  # fmt: skip
 
 __all__ = [

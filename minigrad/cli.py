@@ -1,4 +1,4 @@
-"""The command line: ``minigrad train``, ``minigrad verify``, ``minigrad table`` and ``minigrad info``.
+"""The command line: ``minigrad train``, ``locoprop``, ``verify``, ``table``, ``reproduce`` and ``info``.
 
 Results go to standard output, progress and complaints to standard error. The exit status is 0, or 1 where a
 verification failed, 2 for wrong arguments, 130 after Ctrl-C.
@@ -16,11 +16,13 @@ from typing import Any
 
 __all__ = ["main"]
 
-TABLES = ("losses", "operations")
+VARIANTS = ("squared-pre", "squared-post", "matching", "dual")
+TABLES = ("losses", "matching-losses", "operations")
 
 EXAMPLES = {
     "": """examples:
   minigrad train              train a convolutional network on the embedded digits
+  minigrad locoprop           train a perceptron on them layer by layer
   minigrad verify             prove every gradient in the engine
   minigrad table operations   every operation with its formula and its source
   minigrad info               what computes, and on how many threads
@@ -34,6 +36,15 @@ EXAMPLES = {
 
 the folder gets metrics.json, model.npz (the best weights: model.load), checkpoint.npz (all that
 training needs to go on: fit(..., resume=True)) and learning_curves.png""",
+    "locoprop": """examples:
+  minigrad locoprop                              the matching loss, one layer after the other
+  minigrad locoprop --variant squared-pre
+  minigrad locoprop --executor threads:2         the layers on two threads; the same bits
+  minigrad locoprop --executor dask://host:8786  on the workers of a Dask scheduler; the same bits
+  minigrad locoprop --quiet --json               nothing but the numbers, on standard output
+
+Dask asks nobody who they are: whoever reaches its scheduler runs code on its machines. Keep it on a network that
+you trust, or behind its TLS.""",
     "verify": """examples:
   minigrad verify                      the whole registry, and the mutants that must be caught
   minigrad verify softmax conv2d       these operations
@@ -43,6 +54,13 @@ training needs to go on: fit(..., resume=True)) and learning_curves.png""",
   minigrad table losses                what each loss is, and whether it is convex, aligned, bounded
   minigrad table operations
   minigrad table operations --format markdown > operations.md""",
+    "reproduce": """examples:
+  minigrad reproduce locoprop --data DIR   the deep autoencoder on MNIST, half an hour
+  minigrad reproduce locoprop              on the embedded digits, with smaller layers, some minutes
+  minigrad reproduce locoprop --quick      one setting a method, less training: two minutes at most
+
+the folder gets results.md, results.json and results.png; what is finished there is not computed again, so
+that the same command goes on where it was interrupted""",
     "info": """examples:
   minigrad info
   minigrad info --json""",
@@ -53,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return {"train": train, "verify": verify, "table": table, "info": info}[options.command](options)
+        commands = (train, locoprop, verify, table, reproduce, info)
+        return {command.__name__: command for command in commands}[options.command](options)
     except KeyboardInterrupt:
         print("minigrad: interrupted", file=sys.stderr)
         return 130
@@ -84,6 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--epochs", type=int, default=40, help="at most so many (default 40)")
     command.add_argument("--output", type=Path, metavar="DIR", help="write there instead of runs/<time>")
 
+    text = "Train a perceptron on the handwritten digits layer by layer."
+    command = commands.add_parser("locoprop", help=text, parents=[shared], **described("locoprop", text))
+    command.add_argument("--variant", choices=VARIANTS, default="matching", help="the local loss (default matching)")
+    command.add_argument(
+        "--executor", default="serial", metavar="WHERE", help="serial (default), threads:N or dask://host:port"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of weights and order (default 0)")
+    command.add_argument("--epochs", type=int, default=20, help="so many (default 20)")
+    command.add_argument("--iterations", type=int, default=10, help="local steps of a round (default 10)")
+
     text = "Audit operations: formula, value, Jacobian and product must be one function."
     command = commands.add_parser("verify", help=text, parents=[shared], **described("verify", text))
     command.add_argument("operations", nargs="*", metavar="OPERATION", help="such as softmax (default all)")
@@ -92,6 +121,15 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("table", help=text, **described("table", text))
     command.add_argument("table", choices=TABLES, help="which")
     command.add_argument("--format", choices=("text", "markdown", "latex", "html"), default="text")
+
+    text = "Repeat an experiment of a paper."
+    command = commands.add_parser("reproduce", help=text, parents=[shared], **described("reproduce", text))
+    command.add_argument("experiment", choices=("locoprop",), help="which")
+    command.add_argument("--data", type=Path, metavar="DIR", help="the folder of MNIST, or of its folder MNIST/raw")
+    command.add_argument("--quick", action="store_true", help="one setting a method, and less training")
+    command.add_argument("--epochs", type=int, metavar="N", help="instead of 5 on MNIST, 20 on the digits")
+    command.add_argument("--seed", type=int, default=0, help="of weights and order (default 0)")
+    command.add_argument("--output", type=Path, metavar="DIR", help="instead of runs/reproduce-NAME-DATA")
 
     text = "Show versions, kernels and threads."
     commands.add_parser("info", help=text, parents=[shared], **described("info", text))
@@ -146,6 +184,57 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def locoprop(options: argparse.Namespace) -> int:
+    """Train on the digits layer by layer; prints the epochs and a table."""
+    if options.seed < 0:
+        raise ValueError(f"--seed {options.seed}: give a whole number from 0")
+    from concurrent.futures import BrokenExecutor
+
+    from .experiments import layerwise
+    from .locoprop import executor_for
+
+    def show(epoch: layerwise.Epoch) -> None:
+        print(
+            f"epoch {epoch.epoch:3}, {epoch.rounds:4} rounds: loss {epoch.loss:.4f}, validation error "
+            f"{epoch.validation_error:.2%}, {epoch.seconds:.2f} s",
+            file=sys.stderr,
+        )
+
+    try:
+        with executor_for(options.executor) as executor:
+            result = layerwise.run(
+                options.seed,
+                variant=options.variant,
+                epochs=options.epochs,
+                iterations=options.iterations,
+                executor=executor,
+                watch=None if options.quiet else show,
+            )
+    except (BrokenExecutor, ModuleNotFoundError) as error:
+        print(f"minigrad locoprop: {error}", file=sys.stderr)
+        return 2
+    report = result.as_dict() | {"executor": options.executor, **_computes()}
+    if options.json:
+        print(json.dumps(report, indent=2))
+    elif options.quiet:
+        print(f"test accuracy {1 - result.test_error:.2%}, {options.epochs} epochs, {result.seconds:.1f} s")
+    else:
+        trainer = result.trainer
+        _table(
+            f"digits layer by layer, seed {result.seed}",
+            {
+                "local loss": f"{result.variant}, {trainer.iterations} steps, anchor {trainer.anchor}",
+                "rates": f"activation {trainer.activation_lr:g}, weight {trainer.weight_lr:g}",
+                "test accuracy": f"{1 - result.test_error:.2%}",
+                "training loss": f"{result.epochs[-1].loss:.4f}",
+                "rounds": f"{trainer.rounds}, {1000 * result.seconds / trainer.rounds:.1f} ms each",
+                "executor": options.executor,
+                "computed by": _kernels_in_words(report),
+            },
+        )
+    return 0
+
+
 def _folder(wanted: Path | None) -> Path:
     """The folder of this run: the one that was asked for, or a new one named by the time."""
     if wanted is not None:
@@ -195,6 +284,38 @@ def table(options: argparse.Namespace) -> int:
     from . import tables
 
     print(getattr(tables, options.table.replace("-", "_"))().render(options.format))
+    return 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Repeat an experiment; writes a folder, prints a table."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from . import kernels
+    from .experiments import autoencoder
+
+    for name, given, least in (("seed", options.seed, 0), ("epochs", options.epochs, 1)):
+        if given is not None and given < least:
+            raise ValueError(f"--{name} {given}: give a whole number from {least}")
+    setting = autoencoder.setting(options.data, quick=options.quick, epochs=options.epochs)
+    candidates = autoencoder.candidates(setting)
+    if options.quick:
+        candidates = list({candidate.method: candidate for candidate in reversed(candidates)}.values())[::-1]
+    kind = f"{'quick-' * options.quick}{'digits' if options.data is None else 'mnist'}"
+    folder = options.output or Path("runs", f"reproduce-{options.experiment}-{kind}")
+    with ThreadPoolExecutor(kernels.num_threads()) as executor:
+        report = autoencoder.run(
+            setting, folder, seed=options.seed, candidates=candidates, executor=executor,
+            progress=False if options.quiet else None,
+        )  # fmt: skip
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2))
+    elif options.quiet:
+        print(f"LocoProp is {'' if report.holds else 'not '}ahead of every first-order method, {folder}")
+    else:
+        print(f"{setting.name}: training loss in nats an image; {folder}/ has all settings and the curves\n")
+        print(report.table())
+        print(f"\nLocoProp ends {'' if report.holds else 'not '}below every first-order method, after as many epochs.")
     return 0
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from .operation import Operation, as_tuple
 
 __all__ = [
-    "additive_in_first", "forward_one", "outputs_sum_to_one", "rows_sum_to_one", "rows_sum_to_zero", "shift_invariant",
-    "symmetric", "translates",
+    "additive_in_first", "area_under_f", "divergence", "duality", "forward_one", "outputs_sum_to_one",
+    "rows_sum_to_one", "rows_sum_to_zero", "shift_invariant", "symmetric", "translates",
 ]  # fmt: skip
 
 
@@ -79,3 +79,45 @@ def additive_in_first(operation: Operation, first: Any, *rest: Any) -> float:
     constant = forward_one(operation, np.zeros_like(first), *rest)
     J = _jacobian(operation, first, *rest)
     return float(abs(y.ravel() - constant.ravel() - J @ np.asarray(first).ravel()).max())
+
+
+# Laws of the losses that belong to a transfer function, their hyper-parameter ``transfer``.
+
+
+def divergence(operation: Any, first: Any, second: Any) -> float:
+    """A matching loss is not negative, and zero where f is the same (LP-12)."""
+    f = operation.transfer
+    same = f.matching_loss(first, first), f.fenchel_young(first, f.value(first))
+    least = min(float(np.min(loss)) for loss in (f.matching_loss(first, second), f.matching_loss(second, first)))
+    return max(*(float(np.max(abs(loss))) for loss in same), -least)
+
+
+def area_under_f(operation: Any, first: Any, second: Any) -> float:
+    """M(a_hat, a) is the integral of f(t) - f(a) along the way from a to a_hat, by quadrature (LP-12)."""
+    from scipy.integrate import quad
+
+    f = operation.transfer
+    a_hat, a = np.atleast_1d(first).astype(float), np.atleast_1d(second).astype(float)
+    ways = [(a_hat, a)] if f.name == "softmax" else zip(a_hat.reshape(-1, 1), a.reshape(-1, 1), strict=True)
+    error = 0.0
+    for end, begin in ways:
+        d = end - begin
+
+        def height(s: float, begin: Any = begin, d: Any = d) -> float:
+            return float((f.value(begin + s * d) - f.value(begin)) @ d)
+
+        crossing = sorted({0.5, *(s for s in -begin / np.where(d == 0, 1, d) if 0 < s < 1)})
+        area = quad(height, 0, 1, points=crossing, limit=400, epsabs=1e-13)[0]
+        error = max(error, abs(float(np.sum(f.matching_loss(end, begin))) - area) / max(1.0, area))
+    return error
+
+
+def duality(operation: Any, first: Any, second: Any) -> float:
+    """D_F(u, v) = D_F*(f(v), f(u)), where f has an inverse (LP-13)."""
+    f = operation.transfer
+    try:
+        f.inverse(f.value(first))
+    except ValueError:
+        return 0.0
+    ours, dual = f.bregman(first, second), f.dual_bregman(f.value(second), f.value(first))
+    return float(np.max(abs(ours - dual) / np.maximum(1, abs(ours))))

@@ -28,9 +28,9 @@ from .ops.convolution import pair
 from .tensor import Tensor, as_tensor
 
 __all__ = [
-    "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Function", "Identity",
+    "ELU", "ArcTan", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Function", "Identity",
     "LeakyReLU", "Linear", "LogSoftmax", "MaxPool2d", "Module", "Node", "PReLU", "Parameter", "Quantize", "ReLU",
-    "Sequential", "Sigmoid", "Softmax", "Tanh", "Weighted", "initializers", "ternary", "written",
+    "Sequential", "Sigmoid", "Softmax", "Softplus", "Step", "Tanh", "Weighted", "initializers", "ternary", "written",
 ]  # fmt: skip
 
 Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -769,6 +769,22 @@ class LeakyReLU(Function, of=transfer.LeakyReLU):
     """y = a for a >= 0, beta a below."""
 
 
+class ELU(Function, of=transfer.ELU):
+    """y = a for a >= 0, beta (e^a - 1) below."""
+
+
+class Softplus(Function, of=transfer.Softplus):
+    """y = log(1 + e^a)."""
+
+
+class ArcTan(Function, of=transfer.ArcTan):
+    """y = arctan a."""
+
+
+class Step(Function, of=transfer.Step):
+    """y = 0, 1/2, 1 for a < 0, a = 0, a > 0; no gradient passes it."""
+
+
 class Sigmoid(Function, of=transfer.Sigmoid):
     """y = 1 / (1 + e^-a)."""
 
@@ -847,6 +863,8 @@ class Flatten(Module):
 
 class Identity(Module):
     """y = x: the layer to put where none is wanted."""
+
+    operation = transfer.LeakyReLU(1.0)
 
     def forward(self, x: Any) -> Any:
         return x

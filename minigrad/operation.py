@@ -110,8 +110,9 @@ class Operation:
     ``flat`` (the formula speaks of arrays flattened in C order), ``literal`` (the formula needs the sizes as numbers),
     ``call`` (how the function takes its arguments), ``dependent`` (checks of the audit that hold by construction, and
     prove nothing), ``broadcasts`` (inputs are first brought to one shape), ``estimator`` (why its Jacobian and product
-    are on purpose not the derivative of its value; they are that of ``surrogate``, a second formula). A ``vjp`` with a
-    parameter ``wanted`` is told which gradients are asked for.
+    are on purpose not the derivative of its value; they are that of ``surrogate``, a second formula),
+    ``piecewise_constant`` (its Jacobian is zero everywhere). A ``vjp`` with a parameter ``wanted`` is told which
+    gradients are asked for.
     """
 
     signature: ClassVar[str]
@@ -123,6 +124,7 @@ class Operation:
     dependent: ClassVar[tuple[str, ...]] = ()
     broadcasts: ClassVar[bool] = False
     estimator: ClassVar[str] = ""
+    piecewise_constant: ClassVar[bool] = False
     flat: ClassVar[bool] = False
     literal: ClassVar[bool] = False
     parsed: ClassVar[Signature]

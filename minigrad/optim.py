@@ -17,7 +17,9 @@ import numpy as np
 from . import kernels
 from .tensor import Tensor
 
-__all__ = ["SGD", "Adam", "MomentumSchedule", "Optimizer", "RMSprop", "ReduceOnPlateau", "WarmupLinear"]
+__all__ = [
+    "SGD", "Adam", "LinearDecay", "MomentumSchedule", "Optimizer", "RMSprop", "ReduceOnPlateau", "WarmupLinear",
+]  # fmt: skip
 
 Schedule = Callable[[int], float]
 
@@ -176,9 +178,15 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """w <- w - lr g / (sqrt(q) + eps), q <- alpha q + (1 - alpha) g^2 from q = 0: PyTorch's definition."""
+    """w <- w - lr g / (sqrt(q) + eps), q <- alpha q + (1 - alpha) g^2 from q = 0: PyTorch's definition.
 
-    memory = ("square",)
+    With ``momentum`` mu it is v <- mu v - lr g / (sqrt(q) + eps), w <- w + v from v = 0: the learning rate stands
+    inside v, as in `SGD`; PyTorch keeps it outside, and with a constant rate both are the same. ``initial`` is where
+    q begins, and ``eps_inside=True`` takes sqrt(q + eps) for sqrt(q) + eps. TensorFlow's first definition has
+    initial=1.0 and eps_inside=True; the local steps of LocoProp are published with it (Amid et al. 2022).
+    """
+
+    memory: ClassVar[tuple[str, ...]] = ("square",)
 
     def __init__(
         self,
@@ -187,25 +195,44 @@ class RMSprop(Optimizer):
         alpha: float = 0.99,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        *,
+        initial: float = 0.0,
+        eps_inside: bool = False,
     ):
         self.alpha = self._within("alpha", alpha, 0, 1)
         self.eps = self._within("eps", eps, 0, math.inf)
+        self.momentum = self._within("momentum", momentum, 0, 1)
+        self.eps_inside = eps_inside
+        if momentum:
+            self.memory = ("square", "velocity")  # type: ignore[misc]  # without momentum there is none to keep
         super().__init__(parameters, lr, weight_decay)
+        for q in self.state["square"]:
+            q[...] = self._within("initial", initial, 0, math.inf)
 
     def begin_step(self) -> None:
         self._now = self.lr
 
     def update(self, w: np.ndarray, g: np.ndarray, s: np.ndarray, *memory: np.ndarray) -> None:
-        (q,) = memory
+        q, *velocity = memory
         q *= self.alpha
         np.multiply(g, g, out=s)
         s *= 1 - self.alpha
         q += s
-        np.sqrt(q, out=s)
-        s += self.eps
+        if self.eps_inside:
+            np.sqrt(np.add(q, self.eps, out=s), out=s)
+        else:
+            np.sqrt(q, out=s)
+            s += self.eps
         np.divide(g, s, out=s)
         s *= self._now
-        w -= s
+        if not velocity:
+            w -= s
+            return
+        (v,) = velocity
+        v *= self.momentum
+        v -= s
+        w += v
 
 
 class Adam(Optimizer):
@@ -302,6 +329,27 @@ class WarmupLinear:
 
     def __repr__(self) -> str:
         return f"WarmupLinear(maximum={self.maximum!r}, warmup={self.warmup!r}, total={self.total!r})"
+
+
+class LinearDecay:
+    """maximum max(1 - t / total, least): a straight fall from ``maximum`` that ends at the fraction ``least`` of it.
+
+    ``LinearDecay(1.0, T)`` is the factor of the T local iterations of LocoProp as published (Amid et al. 2022).
+    """
+
+    def __init__(self, maximum: float, total: int, least: float = 0.25):
+        if not (0 < maximum < math.inf and total >= 1 and 0 <= least <= 1):
+            raise ValueError(
+                f"LinearDecay: maximum={maximum!r}, total={total!r}, least={least!r}: take a rate greater than 0, at "
+                f"least 1 step, and a fraction from 0 to 1"
+            )
+        self.maximum, self.total, self.least = maximum, total, least
+
+    def __call__(self, t: int) -> float:
+        return self.maximum * max(1 - t / self.total, self.least)
+
+    def __repr__(self) -> str:
+        return f"LinearDecay(maximum={self.maximum!r}, total={self.total!r}, least={self.least!r})"
 
 
 class ReduceOnPlateau:

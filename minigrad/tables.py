@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .jacobian import split
 from .operation import Operation, registry
 
-__all__ = ["FORMATS", "Math", "Table", "losses", "operations"]
+if TYPE_CHECKING:
+    from .transfer import TransferFunction
+
+__all__ = ["FORMATS", "Math", "Table", "losses", "matching_losses", "operations"]
 
 FORMATS = ("text", "markdown", "latex", "html")
 
@@ -138,6 +142,33 @@ def losses() -> Table:
             named(loss), _yes(properties.convex(loss)), properties.shift_invariant(loss), _yes(bounded),
             properties.aligned(loss, bounded), str(cls.source), written(cls), slope(cls),
         ))  # fmt: skip
+    return Table(header, tuple(rows))
+
+
+def matching_losses(functions: Iterable[TransferFunction] | None = None) -> Table:
+    """Transfer functions with their integrals and matching losses: table 1 of US 2022/0253713, from the formulas.
+
+    What that table leaves out is marked as derived. ``functions`` are those of `minigrad.transfer.TABLE`, unless others
+    are given, such as a reader's own: ``matching_losses([*transfer.TABLE, mine])``.
+    """
+    import sympy as sp
+
+    from . import transfer
+    from .formula import variable
+
+    header = ("transfer function", "f(a)", "F(a), F' = f", "matching loss", "gradient", "range of f", "derived here")
+    rows = []
+    for one in transfer.TABLE if functions is None else functions:
+        vector = isinstance(one, transfer.Softmax)
+        a, a_hat = (variable(name, ("K",) if vector else ()) for name in ("a", "a_hat"))
+        f, F = (Math(str(e), sp.latex(e)) for e in (one.formula(a), one.integral_formula(a)))
+        loss = Math("F(a_hat) - F(a) - f(a) (a_hat - a)", r"F(\hat a) - F(a) - f(a)^{\mathsf T} (\hat a - a)")
+        if not vector:
+            step = one.integral_formula(a_hat) - one.integral_formula(a) - one.formula(a) * (a_hat - a)
+            plain = sp.factor(step) if step.is_polynomial(a, a_hat) else step
+            loss = Math(str(plain), sp.latex(plain, symbol_names={a_hat: r"\hat a"}))
+        gradient = Math("f(a_hat) - f(a)", r"f(\hat a) - f(a)")
+        rows.append((one.name, f, F, loss, gradient, one.range, ", ".join(one.derived) or "-"))
     return Table(header, tuple(rows))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.optim import SGD, Adam, MomentumSchedule, ReduceOnPlateau, RMSprop, WarmupLinear
+from minigrad.optim import SGD, Adam, LinearDecay, MomentumSchedule, ReduceOnPlateau, RMSprop, WarmupLinear
 
 
 def leaf(*values):
@@ -86,6 +86,7 @@ def test_plain_descent_keeps_nothing():
         (SGD, "SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
         (RMSprop, "RMSprop", {"lr": 0.02, "alpha": 0.9, "eps": 1e-3}),
         (RMSprop, "RMSprop", {}),
+        (RMSprop, "RMSprop", {"lr": 0.02, "momentum": 0.9}),
         (Adam, "Adam", {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3}),
         (Adam, "Adam", {}),
     ],
@@ -108,7 +109,24 @@ def test_trajectories_are_pytorch_s(ours, theirs, settings, weight_decay):
             np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("make", [lambda p: SGD(p, 0.1, 0.9, weight_decay=0.1), RMSprop, Adam])
+def test_rmsprop_by_hand():
+    """TensorFlow's first definition: the mean square begins at 1, eps is inside the root, the rate inside v."""
+    w = leaf(0.0)
+    optimizer = RMSprop([w], lr=0.5, alpha=0.75, eps=0.25, momentum=0.5, initial=1.0, eps_inside=True)
+    (first,) = descend(optimizer, w, [[2.0]])
+    v = -0.5 * 2 / math.sqrt(0.75 + 0.25 * 4 + 0.25)
+    assert first[0] == pytest.approx(v, rel=1e-15)
+    optimizer.lr = 1.0  # the old velocity keeps its size (T-14)
+    (second,) = descend(optimizer, w, [[1.0]])
+    u = 0.5 * v - 1 / math.sqrt(0.75 * 1.75 + 0.25 * 1 + 0.25)
+    assert second[0] == pytest.approx(v + u, rel=1e-15)
+    assert list(optimizer.state) == ["square", "velocity"]
+    assert list(RMSprop([w]).state) == ["square"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: SGD(p, 0.1, 0.9, weight_decay=0.1), RMSprop, lambda p: RMSprop(p, momentum=0.5), Adam
+])  # fmt: skip
 def test_a_step_changes_in_place_keeps_float32_and_leaves_the_gradient(make):
     w = nn.Parameter(np.ones(3, dtype=np.float32))
     data, g = w.data, np.ones(3, dtype=np.float32)
@@ -144,9 +162,13 @@ def test_a_step_changes_in_place_keeps_float32_and_leaves_the_gradient(make):
         (lambda w: SGD([w, w], 0.1), "twice"),
         (lambda w: Adam([w], betas=(0.9, 1.0)), "betas[1]"),
         (lambda w: RMSprop([w], alpha=1.0), "alpha"),
+        (lambda w: RMSprop([w], momentum=1.0), "momentum=1.0"),
+        (lambda w: RMSprop([w], initial=-1.0), "initial=-1.0"),
         (lambda w: MomentumSchedule(maximum=1.0), "maximum"),
         (lambda w: MomentumSchedule(period=0), "period"),
         (lambda w: WarmupLinear(0.1, 10, 10), "warmup=10"),
+        (lambda w: LinearDecay(0.0, 10), "maximum=0.0"),
+        (lambda w: LinearDecay(1.0, 10, least=2.0), "least=2.0"),
         (lambda w: ReduceOnPlateau(factor=10), "factor=10"),
     ],
 )
@@ -202,6 +224,12 @@ def test_warmup_linear():
     assert path[-1] == pytest.approx(-sum(rate(t) for t in range(12)))
     assert optimizer.lr == 0
     assert optimizer.scheduled
+
+
+def test_linear_decay():
+    rate = LinearDecay(2.0, 10)
+    np.testing.assert_allclose([rate(t) for t in (0, 1, 5, 7, 8, 9, 10, 99)], [2, 1.8, 1, 0.6, 0.5, 0.5, 0.5, 0.5])
+    assert LinearDecay(1.0, 4, least=0.0)(9) == 0
 
 
 def test_reduce_on_plateau():

@@ -9,6 +9,7 @@ from .incorrect import (
     LogOdds,
     LogSumInverseProbability,
 )
+from .matching import BregmanDivergence, MatchingLoss
 from .separation import (
     BatchCrossEntropy,
     BatchMaxMargin,
@@ -20,8 +21,8 @@ from .separation import (
 from .tomasi import CrossEntropy, SquaredError, TwoClassCrossEntropy
 
 __all__ = [
-    "BatchCrossEntropy", "BatchMaxMargin", "BinaryCrossEntropy", "ComplementaryCrossEntropy", "CrossEntropy",
-    "IncorrectLogOddsLSE", "IncorrectLogOddsPower", "IncorrectProbabilityLoss", "LogOdds", "LogSumInverseProbability",
-    "Loss", "MaxMargin", "NoiseContrastiveEstimation", "SelfNormalizedCrossEntropy", "SquaredError",
-    "TwoClassCrossEntropy",
+    "BatchCrossEntropy", "BatchMaxMargin", "BinaryCrossEntropy", "BregmanDivergence", "ComplementaryCrossEntropy",
+    "CrossEntropy", "IncorrectLogOddsLSE", "IncorrectLogOddsPower", "IncorrectProbabilityLoss", "LogOdds",
+    "LogSumInverseProbability", "Loss", "MatchingLoss", "MaxMargin", "NoiseContrastiveEstimation",
+    "SelfNormalizedCrossEntropy", "SquaredError", "TwoClassCrossEntropy",
 ]  # fmt: skip

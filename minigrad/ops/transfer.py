@@ -15,7 +15,34 @@ from .. import kernels
 from ..formula import Formula, sp
 from ..operation import Elementwise, Source
 
-__all__ = ["LeakyReLU", "PReLU", "ReLU", "Sigmoid", "Tanh"]
+__all__ = ["ELU", "ArcTan", "LeakyReLU", "PReLU", "ReLU", "Sigmoid", "Softplus", "Step", "Tanh"]
+
+TABLE = "US 2022/0253713, table 1"
+
+
+class Step(Elementwise):
+    """y = 1 for a > 0, 0 for a < 0, and 1/2 at 0. Its slope is 0 wherever it has one, and here at 0 too (L-15)."""
+
+    signature = "a -> y"
+    source = Source(TABLE, "LP-03", "L-15")
+    piecewise_constant = True
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(sp.Piecewise((1, a > 0), (0, a < 0), (sp.Rational(1, 2), True)))
+
+    def forward(self, a: Any) -> Any:
+        return (1 + np.sign(a)) / 2
+
+    def df(self, a: Any, y: Any) -> Any:
+        return np.zeros_like(y)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-1.0, 0.0, 2.0])
 
 
 class ReLU(Elementwise):
@@ -53,7 +80,6 @@ class ReLU(Elementwise):
         yield cls(), np.array([-1.0, 0.0, 2.0])
 
 
-
 class LeakyReLU(Elementwise):
     """y = a for a >= 0 and beta a below; slope 1 and beta, and ``at_zero`` at the kink. beta >= 0."""
 
@@ -84,7 +110,6 @@ class LeakyReLU(Elementwise):
     @classmethod
     def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         yield cls(0.25), np.array([-1.0, 0.0, 2.0])
-
 
     @classmethod
     def errors(cls) -> Iterator[Any]:
@@ -124,7 +149,7 @@ class Sigmoid(Elementwise):
     """y = 1 / (1 + e^-a), the logistic function; the slope sigma(a) sigma(-a) is right in the tails."""
 
     signature = "a -> y"
-    source = Source("US 2022/0253713, table 1", "LP-06")
+    source = Source(TABLE, "LP-06")
 
     def formula(self, a: Any) -> Formula:
         return Formula(1 / (1 + sp.exp(-a)))
@@ -147,12 +172,11 @@ class Sigmoid(Elementwise):
         yield cls(), np.array([-600.0, -40.0, 1e-12, 40.0, 600.0])
 
 
-
 class Tanh(Elementwise):
     """y = tanh a; the slope 1 / cosh^2 a is formed without 1 - y^2, so that it is right in the tails."""
 
     signature = "a -> y"
-    source = Source("US 2022/0253713, table 1", "LP-08")
+    source = Source(TABLE, "LP-08")
 
     def formula(self, a: Any) -> Formula:
         return Formula(sp.tanh(a))
@@ -176,3 +200,97 @@ class Tanh(Elementwise):
     def tails(cls) -> Iterator[tuple[Any, ...]]:
         yield cls(), np.array([-40.0, -1e-12, 1e-3, 40.0, 60.0])
 
+
+class ArcTan(Elementwise):
+    """y = arctan a, from -pi/2 to pi/2."""
+
+    name = "arctan"
+    signature = "a -> y"
+    source = Source(TABLE, "LP-09")
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(sp.atan(a))
+
+    def forward(self, a: Any) -> Any:
+        return np.arctan(a)
+
+    def df(self, a: Any, y: Any) -> Any:
+        return 1 / (1 + np.square(a))
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), rng.normal(size=(2, 3))
+        yield cls(), np.array([-1000.0, -3.0, 0.0, 40.0, 1000.0])
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-1000.0, -1e-12, 1e-3, 1e5, 1e9])
+
+
+class Softplus(Elementwise):
+    """y = log(1 + e^a), a smooth ReLU; its slope is the sigmoid. Both are right relative to themselves in the tail."""
+
+    signature = "a -> y"
+    source = Source(TABLE, "LP-10")
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(sp.log(1 + sp.exp(a)))
+
+    def forward(self, a: Any) -> Any:
+        return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
+
+    def df(self, a: Any, y: Any) -> Any:
+        e = np.exp(-np.abs(a))
+        return np.where(np.asarray(a) >= 0, 1, e) / (1 + e)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(), rng.normal(size=(2, 3))
+        yield cls(), np.array([-1000.0, -30.0, 0.0, 40.0, 1000.0])
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(), np.array([-35.0, -20.0, 1e-12, 40.0, 600.0])
+
+
+class ELU(Elementwise):
+    """y = a for a >= 0 and beta (e^a - 1) below; the slope at 0 is ``at_zero``, and continuous if beta is 1.
+
+    The source names the function and leaves it out of its table; f is that of Clevert et al. 2016 (L-5). beta >= 0.
+    """
+
+    name = "elu"
+    signature = "a -> y"
+    source = Source(f"{TABLE}; Clevert et al. 2016", "LP-11", "L-5, T-10")
+
+    def __init__(self, beta: float = 1.0, at_zero: float = 1.0):
+        self.beta, self.at_zero = beta, at_zero
+        if not beta >= 0:
+            self.refuse("beta is negative, and the function not monotone", "take beta >= 0")
+
+    def formula(self, a: Any) -> Formula:
+        return Formula(sp.Piecewise((a, a >= 0), (sp.Float(self.beta) * (sp.exp(a) - 1), True)))
+
+    def forward(self, a: Any) -> Any:
+        return np.where(np.asarray(a) >= 0, a, self.beta * np.expm1(np.minimum(a, 0)))
+
+    def df(self, a: Any, y: Any) -> Any:
+        slope = np.where(np.asarray(a) >= 0, np.ones_like(y), self.beta * np.exp(np.minimum(a, 0)))
+        return slope if self.at_zero == 1 else np.where(np.asarray(a) == 0, self.at_zero * np.ones_like(y), slope)
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(0.7), np.array([[-2.0, -0.1, 0.3], [1.0, 1e3, -1e3]])
+        yield cls(), rng.normal(size=(2, 3))
+
+    @classmethod
+    def kinks(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
+        yield cls(0.7), np.array([-1.0, 0.0, 2.0])
+
+    @classmethod
+    def tails(cls) -> Iterator[tuple[Any, ...]]:
+        yield cls(0.7), np.array([-600.0, -40.0, -1e-12, 1e-3, 1000.0])
+
+    @classmethod
+    def errors(cls) -> Iterator[Any]:
+        yield lambda: cls(-0.5), "beta"

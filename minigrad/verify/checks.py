@@ -319,7 +319,9 @@ def not_vacuous(cls: type[Operation], tried: list[Case]) -> list[str]:
     sizes = [[0.0 if J is None else abs(J).max(initial=0) for J in case.lifted] for case in tried]
     largest = [max(column) for column in zip_longest(*sizes, fillvalue=0.0)]
     for variable, size in zip(cls.parsed.of(len(largest)), largest, strict=True):
-        if variable.name not in cls.constants and not size > 1e-2:
+        if cls.piecewise_constant and size:
+            complaints.append(f"it is called piecewise constant, and has a Jacobian with respect to {variable.name}")
+        elif not cls.piecewise_constant and variable.name not in cls.constants and not size > 1e-2:
             complaints.append(f"no Jacobian with respect to {variable.name} is larger than 0.01")
     if not any(_distinct(case) for case in tried):
         complaints.append("no sample has axes of different sizes")

@@ -138,9 +138,10 @@ def _slopes(case: Case) -> Iterator[Mutant]:
 
         def df(*arrays: Any) -> Any:
             slopes = type(operation).df(operation, *arrays)
-            return tuple(1.001 * slope for slope in slopes) if type(slopes) is tuple else 1.001 * slopes
+            wrong = tuple(np.where(slope == 0, 1e-3, 1.001 * slope) for slope in as_tuple(slopes))
+            return wrong if type(slopes) is tuple else wrong[0]
 
-        yield "df scaled by 1.001", _replace(operation, df=df), True
+        yield "df off by a thousandth", _replace(operation, df=df), True
     if case.printed:
 
         def printed(*symbols: Any) -> Any:
