@@ -311,11 +311,11 @@ def reproduce(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     elif options.quiet:
-        print(f"LocoProp is {'' if report.holds else 'not '}ahead of every first-order method, {folder}")
+        print(report.verdict())
     else:
         print(f"{setting.name}: training loss in nats an image; {folder}/ has all settings and the curves\n")
         print(report.table())
-        print(f"\nLocoProp ends {'' if report.holds else 'not '}below every first-order method, after as many epochs.")
+        print(f"\n{report.verdict()}")
     return 0
 
 

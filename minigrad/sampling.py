@@ -29,6 +29,12 @@ class DifficultySampler:
 
         E[(1/m) sum_i w_i loss_i] = sum_i p_i loss_i / (n p_i) = (1/n) sum_i loss_i
 
+    That holds for the gradient of one step, whatever the difficulties are; not for what is no mean over samples, such
+    as the statistics of batch normalization. Its price is variance: a sample that was easy when it was last drawn and
+    is hard now is drawn seldom, and then counts up to 1 / uniform times, a rare large step. A larger ``uniform`` or a
+    smaller learning rate helps; or no weights, and with them no unbiasedness: what stays hard, be it mislabelled, then
+    rules the training.
+
     Parameters
     ----------
     n : int

@@ -58,10 +58,13 @@ class Table:
         return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
     def _markdown(self) -> str:
+        escapes = str.maketrans({c: "\\" + c for c in "\\`*<|$"})
+
         def cell(value: Cell) -> str:
             if isinstance(value, Math):
-                return f"${value.latex}$".replace("|", r"\vert ")  # a bar would end the cell
-            return value.replace("|", r"\|")
+                # As code: between bare dollars GitHub takes \\ for \ and _ for emphasis. A bar would end the cell.
+                return f"$`{value.latex}`$".replace("|", r"\vert ")
+            return value.translate(escapes)
 
         lines = [self.header, ("---",) * len(self.header), *(tuple(map(cell, row)) for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)

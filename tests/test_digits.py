@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigrad import Tensor, cli
+from minigrad import Tensor, cli, data
 from minigrad.experiments import digits
 from minigrad.losses import CrossEntropy, LogOdds, Loss, MaxMargin, SquaredError
 from minigrad.operation import registry
@@ -85,6 +85,19 @@ def test_the_comparison_is_a_table():
     assert f"{1 - compared['max_margin'].test_error:.2%}" in first
     assert "alpha=" in second
     assert "<table>" in compared._repr_html_()
+
+
+def test_moved_digits_are_the_same_digits():
+    few = data.digits(np.float32).train[:3]
+    same, up, down, left, right = np.split(digits.moved(few).x, 5)
+    np.testing.assert_array_equal(digits.moved(few).y, np.tile(few.y, 5))
+    np.testing.assert_array_equal(same, few.x)
+    for ahead, behind, axis in ((up, same, 2), (same, down, 2), (left, same, 3), (same, right, 3)):
+        a, b = np.moveaxis(ahead, axis, 0), np.moveaxis(behind, axis, 0)
+        np.testing.assert_array_equal(a[:-1], b[1:])
+    assert not up[:, :, -1].any()
+    assert not right[..., 0].any()
+    assert same.dtype == np.float32
 
 
 def test_run_takes_another_rate():

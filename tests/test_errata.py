@@ -3,6 +3,7 @@
 One function an erratum: a property that is wanted, and `told_apart` asserts that only the corrected form has it.
 """
 
+import itertools
 import re
 import warnings
 from pathlib import Path
@@ -270,6 +271,19 @@ def test_k13_the_loss_of_a_sample_is_a_sum():
     told_apart(
         lambda reduction: near(CrossEntropy(reduction)(z, labels).item(), 2 * np.log1p(np.exp(-3))), "sum", "mean"
     )
+
+
+@pytest.mark.parametrize("loss", [BatchCrossEntropy(), BatchMaxMargin()], ids=repr)
+def test_k14_the_lemma_needs_all_batches(loss):
+    """Not those of one epoch, in which most pairs of samples are never together: here every sample is in one batch."""
+    labels = np.array([0, 1, 1, 0])
+    z = 8 * np.eye(2)[labels] + np.array([[100.0], [100.0], [-100.0], [-100.0]])
+    assert not is_separated(z, labels)
+
+    def found_out(batches):
+        return any(loss(z[[*batch]], labels[[*batch]]).item() >= loss.separation_bound(2, 2) for batch in batches)
+
+    told_apart(found_out, list(itertools.combinations(range(4), 2)), [(0, 1), (2, 3)])
 
 
 def test_k16_a_class_without_noise_has_no_term():

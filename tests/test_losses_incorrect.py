@@ -75,12 +75,14 @@ DEFINITIONS = {
     "power -3": (IncorrectLogOddsPower(1, -3, -1 / 3, "signed"), lambda p, y: power(p, y, 1, -3, -1 / 3, True)),
     "ce+big+small": (quiet("ce+big+small"), lambda p, y: total(p, y, big=1, small=-1)),
     "lodds+ln_z": (quiet("lodds+ln_z"), lambda p, y: total(p, y, 0, corr=-1, ln_z=1)),
+    "ce+ln_z": (quiet("ce+ln_z"), lambda p, y: total(p, y, ln_z=1)),
     "all": (quiet("all"), lambda p, y: total(p, y, -1, 1, -1, 1, -1, 1)),
     "all, eps": (quiet("all", eps=1e-3), lambda p, y: total(p, y, -1, 1, -1, 1, -1, 1, 1e-3)),
 }
 MODERATE = [[0.25, -1.25, 2.0, 0.75], [1.25, 0.5, -2.0, 3.0]]
 EXTREME = [
     [40.0, 0.0, 0.5, -1.0], [1000.0, 0.0, -1000.0, 3.0], [1000.25, 1001.25, 999.5, 1000.0], [0.0, 40.0, 36.0, 37.5],
+    [700.0, float(np.float32(0.1)), 0.0, 0.25], [16.0, -24.0, 6.0, 1.0],
 ]  # fmt: skip
 
 
@@ -105,15 +107,26 @@ def test_fifty_digits(name, points, tolerance):
             assert worst(slope, gradient) < allowed, z
 
 
-@pytest.mark.parametrize("name", ["cce", "lodds", "big", "small", "ln_z", "lodds+ln_z", "ce+big+small"])
+@pytest.mark.parametrize(
+    "name", ["cce", "lodds", "big", "small", "ln_z", "lodds+ln_z", "ce+big+small", "ce+ln_z", "all"]
+)
 def test_every_entry_of_the_gradient_keeps_its_digits(name):
     """Each relative to itself: p_c - 1 = -1e-17 is not 0."""
     loss, definition = DEFINITIONS[name]
-    for z in ([40.0, 0.0, 0.5, -1.0], [-30.0, 20.0, 3.0, 1.0]):
+    for z in ([40.0, 0.0, 0.5, -1.0], [-30.0, 20.0, 3.0, 1.0], [60.0, -60.0, 3.0, 2.0]):
         _, gradient = exact(lambda z: definition(softmax(z), 0), z)
         _, slope = both(loss, np.array([z]), [0])
         for got, wanted in zip(slope[0], gradient, strict=True):
             assert worst(np.array([got]), [wanted]) < 1e-11
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-12])
+def test_smoothed_log_odds_keep_their_digits_near_one_half(eps):
+    """There they are 0, and the logarithms of (p + eps) and (1 - p + eps) would cancel."""
+    for z in ([2.0**-30, 0.0], [0.0, 2.0**-20], [40.0, 0.0], [0.0, 700.0]):
+        value, _ = exact(lambda z: lodds(softmax(z)[0], eps), z)
+        got, _ = both(LogOdds(1, eps), np.array([z]), [0])
+        assert got.item() == pytest.approx(float(value), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
@@ -308,6 +321,14 @@ def test_p9_inverse_probabilities_hold_p_c_at_one_half():
     for zeta in (0.25, 3.0):
         even = np.log([[1 / (1 + zeta), *[zeta / (1 + zeta) / 3] * 3]])
         assert abs(both(quiet("ce+ln_z", ln_z_coeff=zeta), even, [0])[1]).max() < 1e-15
+
+
+def test_p9_epsilon_ends_what_the_warning_warns_of():
+    """Log-odds with eps are bounded, and so is what they add to: it does not fall for ever."""
+    with pytest.warns(UserWarning, match=r"1 log\(1 - p_c\) .* until 1 - p_c is about 0.001 \(P-9\)"):
+        loss = IncorrectProbabilityLoss(p_corr_lodds=-1, eps=1e-3)
+    falls = [both(loss, np.array([[z, 0.0, 0.0]]), [0])[0].item() for z in (4.0, 100.0, 1000.0)]
+    assert falls[0] > falls[1] == pytest.approx(falls[2])
 
 
 @pytest.mark.parametrize(

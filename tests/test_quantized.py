@@ -353,10 +353,12 @@ def test_the_ternary_network_begins_as_the_float_one(rng: np.random.Generator) -
     from minigrad.experiments import digits, ternary
 
     source = digits.network(3)
+    source[1].running_var[...] = 2
     model = ternary.network(source, 0.75, "filter", bits=4)
     for mine, theirs in zip(model.parameters(), source.parameters(), strict=True):
         np.testing.assert_array_equal(mine.data, theirs.data)
         assert mine is not theirs
+    assert model[1].running_var.tolist() == source[1].running_var.tolist() == [2.0] * 16
     assert sum(isinstance(layer, nn.Quantize) for layer in model) == sum(isinstance(k, nn.ReLU) for k in source)
     fractions = ternary.zeros(model)
     assert len(fractions) == sum(isinstance(layer, nn.Weighted) for layer in source)

@@ -22,10 +22,17 @@ def test_forms(form: str) -> None:
     assert len(text.splitlines()) >= 4
     assert {
         "text": "a_b | c  x**2",
-        "markdown": r"| a_b \| c | $x^{2}$ |",
+        "markdown": r"| a_b \| c | $`x^{2}`$ |",
         "latex": r"a\_b | c & $x^{2}$ \\",
         "html": ">&lt;d&gt;</td>",
     }[form] in text
+
+
+def test_markdown_keeps_what_it_would_take_for_its_own() -> None:
+    """Formulas are code, in which nothing has a meaning; but a bar would end the cell even there."""
+    table = Table(("signature", "formula"), (("x[N,*], y[N,*] <- `$`", Math("", r"{x}_{i} \\ {y}_{i} * |z|")),))
+    row = table.render("markdown").splitlines()[-1]
+    assert row == r"| x[N,\*], y[N,\*] \<- \`\$\` | $`{x}_{i} \\ {y}_{i} * \vert z\vert `$ |"
 
 
 def test_an_unknown_form_is_refused() -> None:

@@ -291,13 +291,16 @@ class Report:
         methods = dict.fromkeys(curve.candidate.method for curve in self.curves)
         return [min((c for c in self.curves if c.candidate.method == m), key=lambda c: c.last) for m in methods]
 
-    @property
-    def holds(self) -> bool:
-        """Whether both variants of LocoProp end, after as many epochs, below every first-order method."""
-        ends: dict[bool, list[float]] = {True: [], False: []}
-        for curve in self.best():
-            ends[curve.candidate.method.startswith("LocoProp")].append(curve.last)
-        return max(ends[True], default=math.inf) < min(ends[False], default=math.inf)
+    def claim(self) -> dict[str, bool]:
+        """For each variant of LocoProp, whether it ends, after as many epochs, below every first-order method."""
+        ends = {curve.candidate.method: curve.last for curve in self.best()}
+        others = min((last for method, last in ends.items() if not method.startswith("LocoProp")), default=math.inf)
+        return {method: last < others for method, last in ends.items() if method.startswith("LocoProp")}
+
+    def verdict(self) -> str:
+        """The same in a sentence."""
+        words = (f"{method} {'ends' if below else 'does not end'}" for method, below in self.claim().items())
+        return f"{', '.join(words)} below every first-order method, after as many epochs."
 
     def table(self) -> Table:
         """For each method its best setting, the training loss after each epoch (after some, if many), and its time."""
@@ -314,6 +317,7 @@ class Report:
     def figure(self) -> Figure:
         """The training loss of the best of each method, over epochs (left) and over seconds of training (right)."""
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         from ..plots.style import OKABE_ITO, TEXT, axes
 
@@ -326,6 +330,7 @@ class Report:
             style |= {"label": curve.candidate.method, "linewidth": 2.5, "markersize": 9}
             left.plot(range(1, len(curve.losses) + 1), curve.losses, **style)
             right.plot(curve.seconds, curve.losses, **style)
+        left.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set_yscale("log")
         left.set_ylabel("training loss (nats an image)", fontsize=TEXT)
         left.set_xlabel("epoch", fontsize=TEXT)
@@ -343,7 +348,7 @@ class Report:
             "widths": list(self.setting.widths),
             "batch_size": self.setting.batch_size,
             "seed": self.seed,
-            "claim_holds": self.holds,
+            "ends_below_first_order": self.claim(),
             "runs": [curve.as_dict() for curve in self.curves],
         }
 

@@ -3,8 +3,10 @@ describes, with any of the losses.
 
 Momentum follows the schedule of figure 4 (TC-17), the learning rate is divided by 10 when the loss stops
 falling (TC-18), dropout thins the network (TC-22), and early stopping on the validation error chooses the
-weights (TC-21). What the source leaves open (sizes, rates, patience) was
-chosen on the validation set alone; `RECIPES` has the choice for each loss, and `choose` repeats it.
+weights (TC-21). Two more things count here, where there are few samples: batch normalization behind each
+convolution, as Keren et al. 2018 have it (LS-22), and digits that are moved by a pixel, which are still the same
+digits. What the sources leave open (sizes, rates, patience) was
+chosen without a look at the test set; `RECIPES` has the choice for each loss, and `choose` repeats it.
 """
 
 from __future__ import annotations
@@ -105,37 +107,34 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "squared_error": Recipe(lambda: OnOneHot(SquaredError())),
+    "squared_error": Recipe(lambda: OnOneHot(SquaredError()), lr=0.01),
     "cross_entropy": Recipe(CrossEntropy),
-    "max_margin": Recipe(MaxMargin),
+    "max_margin": Recipe(MaxMargin, lr=0.1),
     "self_normalized_cross_entropy": Recipe(
-        SelfNormalizedCrossEntropy, lr=0.1, settings={"alpha": 1.0}, grid={"alpha": (1.0, 0.1, 0.01)}
+        SelfNormalizedCrossEntropy, settings={"alpha": 0.01}, grid={"alpha": (1.0, 0.1, 0.01)}
     ),
     "noise_contrastive_estimation": Recipe(
         lambda num_samples: NoiseContrastiveEstimation(np.full(CLASSES, 1 / CLASSES), num_samples),
         lr=0.1,
-        settings={"num_samples": 100},
+        settings={"num_samples": 1},
         grid={"num_samples": (1, 10, 100)},
     ),
-    "binary_cross_entropy": Recipe(BinaryCrossEntropy, lr=0.1),
-    "batch_cross_entropy": Recipe(BatchCrossEntropy, lr=0.1),
-    "batch_max_margin": Recipe(BatchMaxMargin, lr=0.1),
+    "binary_cross_entropy": Recipe(BinaryCrossEntropy),
+    "batch_cross_entropy": Recipe(BatchCrossEntropy),
+    "batch_max_margin": Recipe(BatchMaxMargin),
     "complementary_cross_entropy": Recipe(
         lambda coefficient: WithCrossEntropy(ComplementaryCrossEntropy(coefficient)),
-        lr=0.1,
         settings={"coefficient": 0.01},
         grid={"coefficient": (0.1, 0.01)},
     ),
     "log_odds": Recipe(
         lambda coefficient: WithCrossEntropy(LogOdds(coefficient)),
-        lr=0.1,
         settings={"coefficient": -0.01},
         grid={"coefficient": (-0.1, -0.01)},
     ),
     "incorrect_log_odds_power": Recipe(
         lambda coefficient: WithCrossEntropy(IncorrectLogOddsPower(coefficient, 2, 1 / 2)),
-        lr=0.1,
-        settings={"coefficient": 0.01},
+        settings={"coefficient": 0.1},
         grid={"coefficient": (0.1, 0.01)},
     ),
     "incorrect_log_odds_lse": Recipe(
@@ -201,11 +200,14 @@ def network(seed: int | np.random.Generator = 0, dtype: Any = np.float32) -> nn.
     """Two convolutions and a pool, one more and a pool, a linear read-out: (N, 1, 8, 8) to logits (N, 10)."""
     model = nn.Sequential(
         nn.Conv2d(1, 16, kernel_size=3, padding=1),
+        nn.BatchNorm2d(16),
         nn.ReLU(),
         nn.Conv2d(16, 32, kernel_size=3, padding=1),
+        nn.BatchNorm2d(32),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Conv2d(32, 64, kernel_size=3, padding=1),
+        nn.BatchNorm2d(64),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Dropout(0.5),
@@ -213,6 +215,20 @@ def network(seed: int | np.random.Generator = 0, dtype: Any = np.float32) -> nn.
         nn.Linear(64 * 2 * 2, 10),
     )
     return model.reset(seed).astype(dtype)
+
+
+def moved(samples: data.Dataset) -> data.Dataset:
+    """Images (n, c, h, w) as they are and moved by a pixel up, down, left and right: 5 n samples.
+
+    What leaves the image is lost, and 0 comes in from the other side.
+    """
+    _, _, h, w = samples.x.shape
+    wide = np.pad(samples.x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    corners = ((1, 1), (2, 1), (0, 1), (1, 2), (1, 0))
+    return data.Dataset(
+        np.concatenate([wide[:, :, top : top + h, left : left + w] for top, left in corners]),
+        np.tile(samples.y, len(corners)),
+    )
 
 
 @dataclass
@@ -281,9 +297,10 @@ def _run(
     train, validation, test = data.digits(dtype)
     model, loss = network(seed, dtype), chosen.loss()
     optimizer = SGD(model.parameters(), lr=chosen.lr, momentum=MomentumSchedule(maximum=0.9))
+    # Of 5,985 samples batches of 32 would leave one alone, in which a loss of batches separates nothing (K-9).
     history = fit(
-        model, loss, optimizer, train, validation,
-        epochs=epochs, batch_size=32, seed=seed, patience=8, plateau=ReduceOnPlateau(factor=0.1, patience=3),
+        model, loss, optimizer, moved(train), validation,
+        epochs=epochs, batch_size=40, seed=seed, patience=6, plateau=ReduceOnPlateau(factor=0.1, patience=1),
         checkpoint=checkpoint, resume=resume, progress=progress,
     )  # fmt: skip
     test_loss, test_error = evaluate(model, loss, test)
@@ -297,11 +314,11 @@ class Trial(NamedTuple):
     recipe: Recipe
 
 
-def choose(name: str, *, epochs: int = 20, seeds: Iterable[int] = (1, 2)) -> list[Trial]:
+def choose(name: str, *, epochs: int = 4, seeds: Iterable[int] = (1, 2)) -> list[Trial]:
     """Every combination of settings and learning rate, the smallest validation error first (LS-22).
 
     `RECIPES` holds the first one. Of equal errors that with the smaller rate is first, as it is further from
-    divergence, then the earlier in the grid. The test set is not looked at. It takes a minute for each 5 combinations.
+    divergence, then the earlier in the grid. The test set is not looked at. It takes 5 seconds for each combination.
     """
     trials = [
         Trial(float(np.mean([_validation_error(name, one, epochs, seed) for seed in seeds])), one)

@@ -33,14 +33,12 @@ def network(
 ) -> nn.Sequential:
     """A copy of a float network with ternary weights, and with outputs of ``bits`` bits behind each ReLU."""
     layers: list[nn.Module] = []
-    for layer in digits.network(seed, source.parameters()[0].dtype):
+    for layer, trained in zip(digits.network(seed, source.parameters()[0].dtype), source, strict=True):
+        layer.load_state_dict(trained.state_dict())
         layers.append(layer)
         if bits is not None and isinstance(layer, nn.ReLU):
             layers.append(nn.Quantize(bits, low=0.0))
-    model = nn.Sequential(*layers)
-    for mine, trained in zip(model.parameters(), source.parameters(), strict=True):
-        mine.data[...] = trained.data
-    return nn.ternary(model, sparsity, per)
+    return nn.ternary(nn.Sequential(*layers), sparsity, per)
 
 
 def zeros(model: nn.Module) -> dict[str, float]:
@@ -102,20 +100,21 @@ def run(
     *,
     sparsity: float = 0.75,
     bits: int | None = None,
-    epochs: int = 30,
+    epochs: int = 12,
     dtype: Any = np.float32,
     progress: bool | None = None,
 ) -> Result:
     """Train a float network, then ternary ones from it; the one of smallest validation error is tested."""
     started = time.perf_counter()
     train, validation, test = data.digits(dtype)
+    train = digits.moved(train)
     loss, source = CrossEntropy(), digits.run(seed, dtype=dtype, progress=progress)
     tried: dict[str, tuple[nn.Sequential, History]] = {}
     for per in ("layer", "filter"):
         model = network(source.model, sparsity, per, bits, seed)
         history = fit(
             model, loss, Adam(model.parameters(), lr=0.001), train, validation,
-            epochs=epochs, batch_size=32, seed=seed, patience=8, plateau=ReduceOnPlateau(factor=0.1, patience=4),
+            epochs=epochs, batch_size=40, seed=seed, patience=4, plateau=ReduceOnPlateau(factor=0.1, patience=1),
             progress=progress,
         )  # fmt: skip
         tried[per] = model, history
@@ -141,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of weights, masks and order (default 0)")
     parser.add_argument("--sparsity", type=float, default=0.75, help="the least fraction of zeros (default 0.75)")
     parser.add_argument("--bits", type=int, help="of the outputs behind each ReLU (default: float)")
-    parser.add_argument("--epochs", type=int, default=30, help="at most so many of each ternary network (default 30)")
+    parser.add_argument("--epochs", type=int, default=12, help="at most so many of each ternary network (default 12)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     result = run(options.seed, sparsity=options.sparsity, bits=options.bits, epochs=options.epochs)

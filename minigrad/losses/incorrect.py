@@ -83,6 +83,14 @@ class IncorrectLoss(LogitLoss, abstract=True):
         if np.shape(arrays[0])[1] < 2:
             self.refuse(f"logits of shape {np.shape(arrays[0])}", "give two classes or more: one has no incorrect ones")
 
+    # Log-odds are differences of logits: at 700 float32 has four digits behind the point, double precision twelve.
+
+    def forward(self, z: Any, labels: Any) -> Any:
+        return super().forward(np.asarray(z, dtype=float), labels).astype(np.result_type(z, np.float32))
+
+    def vjp(self, g: Any, z: Any, labels: Any, loss: Any) -> Any:
+        return super().vjp(g, np.asarray(z, dtype=float), labels, loss).astype(np.result_type(z, np.float32))
+
     def check_epsilon(self) -> None:
         """Refuse an epsilon under 0."""
         if not self.eps >= 0:
@@ -232,7 +240,9 @@ class IncorrectLogOddsPower(IncorrectLoss):
     Log-odds of incorrect categories are negative wherever p_j < 1/2, and that decides what it means (P-6): a large
     positive exponent finds the *smallest* of them, a negative one the largest, and the coefficient that pushes as
     intended is positive for even positive exponents, negative for even negative ones, and for odd ones the reverse
-    with ``root="signed"``. Prefer `IncorrectLogOddsLSE`, which has none of these traps.
+    with ``root="signed"``. An even exponent forgets that a log-odds is positive, so that a wrong category of more than
+    1/2 is pushed up; an odd one lets it cancel the others, wholly where only two are likely. Prefer
+    `IncorrectLogOddsLSE`, which has none of these traps.
 
     Parameters
     ----------
@@ -261,14 +271,14 @@ class IncorrectLogOddsPower(IncorrectLoss):
         self.coefficient, self.exponent, self.outer_exponent = coefficient, exponent, outer_exponent
         self.root, self.eps = root, eps
         self.check_epsilon()
-        if int(exponent) != exponent or exponent == 0:
+        if 0 in (exponent, outer_exponent):
+            self.refuse(f"{'outer_' if exponent else ''}exponent=0 makes the loss constant", "give one other than 0")
+        if int(exponent) != exponent:
             self.refuse(
                 f"exponent={exponent!r}: the log-odds of incorrect categories are negative, and a negative number "
                 f"has real powers for whole exponents only",
                 "give a whole number other than 0",
             )
-        if outer_exponent == 0:
-            self.refuse("outer_exponent=0 makes the loss constant", "give another number")
         if root not in ("real", "signed"):
             self.refuse(f"root={root!r}", "choose 'real' or 'signed'")
         super().__init__(reduction)
@@ -496,8 +506,9 @@ class IncorrectProbabilityLoss(IncorrectLoss):
 
     As p_c goes to 1 with the rest spread evenly the sum behaves like S log(1 - p_c), with
     S = cce_coeff - p_corr_lodds - ln_z_coeff + c_big + c_small. A warning says so where S is not 0 (P-9): S > 0 has no
-    smallest loss, S < 0 drives p_c to a value inside (0, 1), for ce_coeff = -1 and ln_z_coeff = 1 to 1/2. With eps = 0
-    that singular part is split off before anything is summed, so that the tails are exact where S = 0.
+    smallest loss, S < 0 drives p_c to a value inside (0, 1), for ce_coeff = -1 and ln_z_coeff = 1 to 1/2. (With eps
+    that holds down to 1 - p_c = eps, where the log-odds end, and cce_coeff - ln_z_coeff is left of S.) Where S is 0 the
+    singular parts are left out before anything is summed, so that the tails are exact.
 
     `preset` makes the sums that the patent names, with the signs that they need (P-4).
     """
@@ -523,9 +534,11 @@ class IncorrectProbabilityLoss(IncorrectLoss):
         super().__init__(reduction)
         S = self.singularity
         if S:
-            end = "it has no smallest value: logits grow for ever" if S > 0 else "its optimum has p_c < 1"
+            end = "so it has no smallest value: logits grow for ever" if S > 0 else "so its optimum has p_c < 1"
+            if eps:
+                end = f"until 1 - p_c is about {eps:g}"
             warnings.warn(
-                f"{self!r}: behaves like {S:.4g} log(1 - p_c) as p_c goes to 1, so {end} (P-9): choose coefficients "
+                f"{self!r}: behaves like {S:.4g} log(1 - p_c) as p_c goes to 1, {end} (P-9): choose coefficients "
                 f"with cce_coeff - p_corr_lodds - ln_z_coeff + c_big + c_small = 0",
                 stacklevel=2,
             )
@@ -552,11 +565,9 @@ class IncorrectProbabilityLoss(IncorrectLoss):
     @property
     def singularity(self) -> float:
         """S, exactly 0 where the coefficients cancel to rounding."""
-        parts = (self.cce_coeff, -self.p_corr_lodds, -self.ln_z_coeff, self.c_big, self.c_small)
-        S = math.fsum(parts)
-        return S if abs(S) > 1e-14 * math.fsum(map(abs, parts)) else 0.0
+        return balance(self.cce_coeff, -self.p_corr_lodds, -self.ln_z_coeff, self.c_big, self.c_small)
 
-    def terms(self) -> list[IncorrectLoss]:
+    def terms(self) -> list[Any]:
         """The terms other than ce_coeff log p_c, each a loss of its own."""
         return [
             ComplementaryCrossEntropy(self.cce_coeff),
@@ -581,43 +592,45 @@ class IncorrectProbabilityLoss(IncorrectLoss):
         first = Formula(variable("c_0") * (z[labels] - sp.log(everything(z))), tables={"c_0": self.ce_coeff})
         return self._sum([first, *(term.formula(z, labels) for term in self.terms())], ())
 
-    def parted(self) -> tuple[float, float, list[IncorrectLoss]]:
-        """The coefficients of log(1 - p_c) and of log p_c, and the terms that eps smooths, which have neither."""
-        if self.eps:
-            return self.cce_coeff - self.ln_z_coeff, self.ce_coeff, self.terms()[1:4]
-        return self.singularity, self.ce_coeff + self.p_corr_lodds, []
+    def parted(self) -> tuple[float, list[tuple[float, float]], float, list[Any]]:
+        """What is summed without its part in log(1 - p_c), and the terms that are summed as they are.
 
-    def means(self) -> list[tuple[float, float]]:
-        """Coefficient and lambda of the log-sum-exps of log-odds that eps does not smooth."""
-        both = ((self.c_big, self.lambda_big), (self.c_small, self.lambda_small))
-        return [] if self.eps else [(c, sharpness) for c, sharpness in both if c]
+        First the coefficient of log p_c, coefficient and lambda of the log-sum-exps of log-odds, and ln_z_coeff: of
+        these the parts are left out if they cancel. What eps smooths has none.
+        """
+        _, *smoothed, _ = terms = self.terms()
+        if self.eps and not balance(self.cce_coeff, -self.ln_z_coeff):
+            return self.ce_coeff, [], self.ln_z_coeff, [term for term in smoothed if term.coefficient]
+        if not self.eps and not self.singularity:
+            means = [(self.c_big, self.lambda_big), (self.c_small, self.lambda_small)]
+            return self.ce_coeff + self.p_corr_lodds, [mean for mean in means if mean[0]], self.ln_z_coeff, []
+        return self.ce_coeff, [], 0.0, [term for term in terms if term.coefficient]
 
     def value(self, z: Any, labels: Any) -> Any:
-        tails, wrong, n = Tails(z), Tails(incorrect(z, labels)), rows(z)
-        on_q, on_p, smoothed = self.parted()
-        loss = on_q * tails.log_q[n, labels] + on_p * tails.log_p[n, labels]
+        tails, wrong = Tails(z), Tails(incorrect(z, labels))
+        on_p, means, on_z, whole = self.parted()
+        loss = on_p * tails.log_p[rows(z), labels]
         m = wrong.log_p - tails.log_q  # l_j less log(1 - p_c)
-        for c, sharpness in self.means():
+        for c, sharpness in means:
             loss = loss + c / sharpness * lse(incorrect(sharpness * m, labels))
-        if self.ln_z_coeff:
-            loss = loss + self.ln_z_coeff * lse(incorrect(-wrong.log_p, labels))  # log Z plus log(1 - p_c)
-        return sum((term.value(z, labels) for term in smoothed), start=loss)
+        if on_z:
+            loss = loss + on_z * lse(incorrect(-wrong.log_p, labels))  # log Z plus log(1 - p_c)
+        return sum((term.value(z, labels) for term in whole), start=loss)
 
     def gradient(self, z: Any, labels: Any) -> Any:
         tails, n = Tails(z), rows(z)
-        on_q, on_p, smoothed = self.parted()
+        on_p, means, on_z, whole = self.parted()
         s = softmax(incorrect(z, labels))
         along = -s
         along[n, labels] = 1
-        p, q = tails.p[n, labels][:, None], tails.q[n, labels][:, None]
-        gradient = (on_p * q - on_q * p) * along
-        for c, sharpness in self.means():
+        gradient = on_p * tails.q[n, labels][:, None] * along
+        for c, sharpness in means:
             # w times the gradients of the log-odds, less that of log(1 - p_c), with 1/(1 - p_j) = 1 + p_j/(1 - p_j)
             w = softmax(incorrect(sharpness * tails.lodds, labels))
             gradient = gradient + c * ((w - s) + tails.pull(w * tails.p))
-        if self.ln_z_coeff:
-            gradient = gradient + self.ln_z_coeff * (s - softmax(incorrect(-z, labels)))
-        return sum((term.gradient(z, labels) for term in smoothed), start=gradient)
+        if on_z:
+            gradient = gradient + on_z * (s - softmax(incorrect(-z, labels)))
+        return sum((term.gradient(z, labels) for term in whole), start=gradient)
 
     def jacobian(self, z: Any, label: Any) -> Any:
         return self.gradient(z[None], np.array([label]))
@@ -645,3 +658,9 @@ class IncorrectProbabilityLoss(IncorrectLoss):
         yield lambda: cls(lambda_big=0), "lambda_big over 0"
         yield lambda: cls(eps=-1), "eps=-1"
         yield lambda: cls.preset("ce+huge"), "huge"
+
+
+def balance(*coefficients: float) -> float:
+    """Their sum, exactly 0 where they cancel to rounding."""
+    S = math.fsum(coefficients)
+    return S if abs(S) > 1e-14 * math.fsum(map(abs, coefficients)) else 0.0

@@ -145,7 +145,7 @@ class MatchingLoss(_Pairs):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-        for transfer in TABLE:
+        for transfer in (Sigmoid(), *TABLE):  # the first stands for all in tables
             a = np.array([[-2.0, 0.4, 3.0], [1.5, -0.3, -7.0]])
             yield cls(transfer), a[::-1] + 0.25, transfer.value(a)
         yield cls(Sigmoid(), constant=False), np.array([0.3, -2.0]), np.array([1.3, -0.1])
@@ -196,7 +196,7 @@ class BregmanDivergence(_Pairs):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-        for transfer in TABLE[1:]:  # the step's divergence does not change with v: all differences are rounding
+        for transfer in (Sigmoid(), *TABLE[1:]):  # that of the step does not change with v: differences are rounding
             u = np.array([[-2.0, 0.4, 3.0], [1.5, -0.3, -7.0]])
             yield cls(transfer), u, u[::-1] + 0.25
         yield cls(ArcTan()), rng.normal(size=2), rng.normal(size=2)

@@ -91,8 +91,9 @@ class Tails:
         """log((p + eps)/(1 - p + eps)), which is l where eps is 0 (IP-12)."""
         if eps == 0:
             return self.lodds
-        floor = float(np.log(eps))
-        return np.logaddexp(self.log_p, floor) - np.logaddexp(self.log_q, floor)
+        # p - (1 - p) = tanh(l/2): the larger one is the smaller one plus tanh(|l|/2)
+        size = abs(self.lodds)
+        return np.sign(self.lodds) * np.log1p(np.tanh(size / 2) / (sigmoid(-size) + eps))
 
     def smooth_slope(self, eps: float) -> Any:
         """The derivative of `smooth` by l: (1 + 2 eps) p/(p + eps) (1 - p)/(1 - p + eps)."""

@@ -1,8 +1,8 @@
 """Few values in place of many: ternary weights and quantized outputs, trained by straight-through estimators.
 
-Both functions are steps, and a step passes no gradient. Their products are therefore not those of their Jacobians but
-of a ``surrogate``, the smooth function that they round: Bengio, Leonard and Courville (2013). A gradient that has
-passed one of them is biased. The audit says so by name, and checks the product against the surrogate instead.
+Both functions are steps, and a step passes no gradient. Their Jacobians and products are therefore not derivatives of
+them but of a ``surrogate``, the smooth function that they round: Bengio, Leonard and Courville (2013). A gradient that
+has passed one of them is biased. The audit says so by name, and checks both against the surrogate instead.
 
 Letters: ``i`` entry of an array, ``k`` and ``l`` entries of the same group of weights.
 """

@@ -6,6 +6,7 @@ markers as well.
 """
 
 from .curves import learning_curves
+from .matching import matching_loss, matching_losses
 from .simplex import (
     animate_trajectory,
     barycentric,
@@ -21,5 +22,6 @@ from .style import OKABE_ITO
 
 __all__ = [
     "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "grouped",
-    "learning_curves", "loss_levels", "simplex", "softmax_outputs", "trajectory",
+    "learning_curves", "loss_levels", "matching_loss", "matching_losses", "simplex",
+    "softmax_outputs", "trajectory",
 ]  # fmt: skip
