@@ -1,11 +1,11 @@
-"""Plots. Each function takes ``ax=None``, returns the Axes, and never shows anything.
+"""Plots. Each function takes ``ax=None``, returns the Axes, and never shows anything; `network` alone draws an SVG.
 
 Without ``ax`` a figure is made that no global state knows: ``ax.figure.savefig(path)`` writes it, and a
 notebook shows it as ``ax.figure``. Colours are those of Okabe and Ito, told apart by all kinds of eyes, with
 markers as well.
 """
 
-from .curves import learning_curves
+from .curves import entropy, huffman_rate, learning_curves, momentum_schedule, two_class_cross_entropy
 from .matching import matching_loss, matching_losses
 from .simplex import (
     animate_trajectory,
@@ -21,7 +21,7 @@ from .simplex import (
 from .style import OKABE_ITO
 
 __all__ = [
-    "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "grouped",
-    "learning_curves", "loss_levels", "matching_loss", "matching_losses", "simplex",
-    "softmax_outputs", "trajectory",
+    "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "entropy", "grouped",
+    "huffman_rate", "learning_curves", "loss_levels", "matching_loss", "matching_losses", "momentum_schedule",
+    "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
 ]  # fmt: skip
