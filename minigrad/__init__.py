@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _modules = (
     "data", "information", "locoprop", "metrics", "nn", "optim", "plots", "sampling", "single_logit", "snapshots",
-    "tables", "training", "transfer", "verify",
+    "tables", "trace", "training", "transfer", "verify",
 )  # fmt: skip
 
 __all__ = [

@@ -7,6 +7,7 @@ markers as well.
 
 from .curves import entropy, huffman_rate, learning_curves, momentum_schedule, two_class_cross_entropy
 from .matching import matching_loss, matching_losses
+from .network import network
 from .simplex import (
     animate_trajectory,
     barycentric,
@@ -23,5 +24,5 @@ from .style import OKABE_ITO
 __all__ = [
     "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "entropy", "grouped",
     "huffman_rate", "learning_curves", "loss_levels", "matching_loss", "matching_losses", "momentum_schedule",
-    "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
+    "network", "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
 ]  # fmt: skip
