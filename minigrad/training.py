@@ -234,7 +234,13 @@ def fit(
             history.weight_change.append(change)
             history.learning_rate.append(rate)
             if held_out is not None:
-                risk, error = evaluate(model, loss, held_out)
+                try:
+                    risk, error = evaluate(model, loss, held_out)
+                except ValueError:  # losses and errors refuse what is not a number
+                    with no_grad():
+                        if np.isfinite(model.eval()(held_out.x).data).all():
+                            raise
+                    raise _diverged("the outputs of validation are not finite", history.epochs, rate) from None
                 history.validation_loss.append(risk)
                 history.validation_error.append(error)
                 bar.set_postfix_str(f"loss {history.loss[-1]:.4f}, validation error {error:.2%}", refresh=False)

@@ -191,6 +191,18 @@ def test_divergence_stops_at_once_in_clear_words(loss):
 
 
 @pytest.mark.parametrize(
+    ("loss", "words"), [(CrossEntropy(), "validation are not finite in epoch 1"), (None, "zero_one")]
+)
+def test_outputs_that_are_no_numbers_in_validation_are_divergence_too(loss, words):
+    """Weights may still be finite where outputs are not. What else is refused there stays what it was."""
+    data = blobs(20)
+    model = nn.Linear(2, 2, seed=0)
+    held_out = (np.full((3, 2), np.nan), np.zeros(3, int)) if loss else (data.x[:3], np.full(3, 5))
+    with pytest.raises(FloatingPointError if loss else ValueError, match=words):
+        fit(model, loss or (lambda z, y: (z * z).mean()), SGD(model.parameters(), 0.1), data, held_out, epochs=1)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"epochs": 0}, "epochs=0"),
@@ -357,17 +369,16 @@ def test_learning_curves(tmp_path):
 def test_the_digits_are_learned():
     from minigrad.experiments import digits
 
-    result = digits.run(0, epochs=8)
+    result = digits.run(0, epochs=3)
     assert result.model[0].weight.dtype == np.float32
-    assert result.test_error <= 0.04
-    assert result.as_dict()["history"]["epochs"] == 8
+    assert result.test_error <= 0.03
+    assert result.as_dict()["history"]["epochs"] == 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-def test_at_least_98_per_cent_for_every_seed(seed):
+def test_at_least_98_per_cent_for_every_seed_and_99_on_the_average():
     from minigrad.experiments import digits
 
-    result = digits.run(seed)
-    assert 1 - result.test_error >= 0.98
-    assert result.seconds < 60
+    errors = [digits.run(seed).test_error for seed in range(5)]
+    assert max(errors) <= 0.02, errors
+    assert np.mean(errors) <= 0.01, errors
