@@ -15,7 +15,7 @@ from .operation import Operation, registry
 if TYPE_CHECKING:
     from .transfer import TransferFunction
 
-__all__ = ["FORMATS", "Math", "Table", "losses", "matching_losses", "operations"]
+__all__ = ["FORMATS", "Math", "Table", "formulas", "losses", "matching_losses", "operations"]
 
 FORMATS = ("text", "markdown", "latex", "html")
 
@@ -95,6 +95,18 @@ def operations() -> Table:
     header = ("operation", "signature", "source", "formula")
     rows = [(name, cls.signature, str(cls.source), written(cls)) for name, cls in sorted(registry.items())]
     return Table(header, tuple(rows))
+
+
+def formulas(*names: str) -> Table:
+    """Formula, derivative by the first input and source of operations, by their names in the registry.
+
+    Raises ValueError for a name that is not there.
+    """
+    for name in names:
+        if name not in registry:
+            raise ValueError(f"formulas: there is no operation {name!r}: choose among {', '.join(sorted(registry))}")
+    rows = [(name, written(cls), slope(cls), str(cls.source)) for name in names for cls in [registry[name]]]
+    return Table(("operation", "formula", "derivative", "source"), tuple(rows))
 
 
 def written(cls: type[Operation]) -> Math:

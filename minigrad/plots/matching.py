@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import OKABE_ITO, TEXT, axes
+from .style import OKABE_ITO, TEXT, axes, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,16 +44,13 @@ def matching_losses(
     where the loss is zero. Returns the Axes, an array (functions, 4); all lie in one new figure. Softmax, which is no
     curve, is left out.
     """
-    from matplotlib.figure import Figure
-
     from ..transfer import TABLE
 
     shown = [f for f in TABLE if f.name != "softmax"] if functions is None else list(functions)
     _entrywise("matching_losses", shown)
     if not 0 < len(targets) <= len(LOOKS) or not shown:
         raise ValueError(f"matching_losses: got {len(shown)} functions, {len(targets)} targets: give 1 to 3 targets")
-    figure = Figure(figsize=(16, 3.1 * len(shown)), dpi=70, layout="constrained")
-    grid = figure.subplots(len(shown), 4, squeeze=False)
+    grid = figure((16, 3.1 * len(shown)), dpi=70).subplots(len(shown), 4, squeeze=False)
     a_hat = np.linspace(-reach, reach, 401)
     for row, f in zip(grid, shown, strict=True):
         for ax in row:

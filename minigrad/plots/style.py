@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["OKABE_ITO", "TEXT", "axes"]
+__all__ = ["OKABE_ITO", "TEXT", "axes", "figure"]
 
 OKABE_ITO = {
     "black": "#000000",
@@ -27,9 +30,28 @@ TEXT = 16
 def axes(ax: Axes | None) -> Axes:
     """The Axes that are given, or those of a new figure at the size of a slide."""
     if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(10, 6), dpi=120, layout="constrained").add_subplot()
+        ax = figure().add_subplot()
     ax.tick_params(labelsize=14)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def figure(figsize: tuple[float, float] = (10, 6), dpi: int = 120) -> Figure:
+    """A new figure, ``figsize`` in inches, that no global state knows; a notebook shows it as the value of a cell."""
+    made: Figure = _shown()(figsize=figsize, dpi=dpi, layout="constrained")
+    return made
+
+
+@cache
+def _shown() -> type[Any]:
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        """Without pyplot, notebooks print a Figure by its name; this one they show."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = BytesIO()
+            self.savefig(buffer, format="png", metadata={"Software": None})
+            return buffer.getvalue()
+
+    return Shown

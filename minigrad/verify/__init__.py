@@ -1,7 +1,8 @@
 """The audit: formula, value, Jacobian and product of every operation are proved to be one function.
 
 `audit` runs the checks of `checks.py` over the registry, tries to slip the mutants of `mutants.py` past them, and
-audits a whole network. `compare` and `gradient` do the same for what a reader brings.
+audits a whole network. `compare` and `gradient` do the same for what a reader brings, `exercise` judges
+what a student wrote.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from ..operation import Operation, registry
 from .cases import Case, cases
 from .checks import CHECKS, ESTIMATED, Check, dependent, not_vacuous, refusals
 from .compare import Comparison, compare, gradient
+from .exercises import Solved, Wrong, exercise
 from .mutants import caught, mutants_of
 from .network import TOLERANCES, network_errors
 
-__all__ = ["Audited", "Comparison", "Report", "audit", "compare", "gradient"]
+__all__ = ["Audited", "Comparison", "Report", "Solved", "Wrong", "audit", "compare", "exercise", "gradient"]
 
 
 @dataclass
