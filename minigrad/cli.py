@@ -1,4 +1,5 @@
-"""The command line: ``minigrad train``, ``locoprop``, ``verify``, ``table``, ``reproduce`` and ``info``.
+"""The command line: ``minigrad train``, ``locoprop``, ``verify``, ``table``, ``reproduce``, ``lectures`` and
+``info``.
 
 Results go to standard output, progress and complaints to standard error. The exit status is 0, or 1 where a
 verification failed, 2 for wrong arguments, 130 after Ctrl-C.
@@ -25,6 +26,7 @@ EXAMPLES = {
   minigrad locoprop           train a perceptron on them layer by layer
   minigrad verify             prove every gradient in the engine
   minigrad table operations   every operation with its formula and its source
+  minigrad lectures open      read them in the browser
   minigrad info               what computes, and on how many threads
   minigrad COMMAND --help     what a command does, with examples""",
     "train": """examples:
@@ -61,6 +63,15 @@ you trust, or behind its TLS.""",
 
 the folder gets results.md, results.json and results.png; what is finished there is not computed again, so
 that the same command goes on where it was interrupted""",
+    "lectures": """examples:
+  minigrad lectures open                   in the browser, built when they are not
+  minigrad lectures open 3
+  minigrad lectures build                  all as pages and notebooks, in lectures/build/student/
+  minigrad lectures build 3 4 --output DIR
+  minigrad lectures build --solutions      the same with the solutions, in lectures/build/solutions/
+  minigrad lectures notebooks 3            lectures/03_....ipynb made again, after its source was changed
+
+pages load nothing from the network; the notebooks have the metadata of nbgrader. pip install -e '.[lectures]'""",
     "info": """examples:
   minigrad info
   minigrad info --json""",
@@ -71,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        commands = (train, locoprop, verify, table, reproduce, info)
+        commands = (train, locoprop, verify, table, reproduce, lectures, info)
         return {command.__name__: command for command in commands}[options.command](options)
     except KeyboardInterrupt:
         print("minigrad: interrupted", file=sys.stderr)
@@ -130,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--epochs", type=int, metavar="N", help="instead of 5 on MNIST, 20 on the digits")
     command.add_argument("--seed", type=int, default=0, help="of weights and order (default 0)")
     command.add_argument("--output", type=Path, metavar="DIR", help="instead of runs/reproduce-NAME-DATA")
+
+    text = "Build the lectures as pages and notebooks, or open them."
+    command = commands.add_parser("lectures", help=text, **described("lectures", text))
+    command.add_argument("action", choices=("build", "open", "notebooks"), help="what to do")
+    command.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="of lectures (default all)")
+    command.add_argument("--solutions", action="store_true", help="build those with the solutions")
+    command.add_argument("--output", type=Path, metavar="DIR", help="instead of lectures/build/student, .../solutions")
 
     text = "Show versions, kernels and threads."
     commands.add_parser("info", help=text, parents=[shared], **described("info", text))
@@ -316,6 +334,34 @@ def reproduce(options: argparse.Namespace) -> int:
         print(f"{setting.name}: training loss in nats an image; {folder}/ has all settings and the curves\n")
         print(report.table())
         print(f"\n{report.verdict()}")
+    return 0
+
+
+def lectures(options: argparse.Namespace) -> int:
+    """Build the lectures; prints what was written, or opens a page."""
+    import webbrowser
+
+    from . import lectures as lecture
+
+    if options.action == "notebooks" and (options.solutions or options.output):
+        raise ValueError("notebooks are written beside their sources, without solutions: leave the options out")
+    chosen = lecture.find(options.numbers)
+    output = options.output or lecture.FOLDER / "build" / ("solutions" if options.solutions else "student")
+    page = output / (chosen[0].page if options.numbers else "index.html")
+    try:
+        if options.action == "notebooks":
+            made = lecture.make_notebooks(chosen)
+        elif options.action == "build" or not page.exists():
+            made = lecture.build(chosen, output, solutions=options.solutions)
+        else:
+            made = iter(())
+        for path in made:
+            print(path)
+    except ModuleNotFoundError as error:
+        print(f"minigrad lectures: {error}: pip install -e '.[lectures]' brings it", file=sys.stderr)
+        return 2
+    if options.action == "open" and not webbrowser.open(page.resolve().as_uri()):
+        print(f"no browser was found: open {page.resolve().as_uri()}")
     return 0
 
 

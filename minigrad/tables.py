@@ -82,7 +82,7 @@ class Table:
 
     def _html(self) -> str:
         def cell(value: Cell, tag: str = "td") -> str:
-            inner = f"${html.escape(value.latex)}$" if isinstance(value, Math) else html.escape(value)
+            inner = rf"$\displaystyle {html.escape(value.latex)}$" if isinstance(value, Math) else html.escape(value)
             return f'<{tag} style="text-align: left">{inner}</{tag}>'
 
         head = "".join(cell(title, "th") for title in self.header)

@@ -26,7 +26,7 @@ def test_help_has_examples_and_is_light():
     assert "'sympy'" not in shown
 
 
-@pytest.mark.parametrize("command", ["train", "verify", "table", "info"])
+@pytest.mark.parametrize("command", ["train", "verify", "table", "lectures", "info"])
 def test_each_command_has_help_with_examples(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])

@@ -49,9 +49,16 @@ def _shown() -> type[Any]:
     class Shown(Figure):
         """Without pyplot, notebooks print a Figure by its name; this one they show."""
 
-        def _repr_png_(self) -> bytes:
+        def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
             buffer = BytesIO()
             self.savefig(buffer, format="png", metadata={"Software": None})
-            return buffer.getvalue()
+            return buffer.getvalue(), {"alt": "; ".join(filter(None, map(_in_words, self.axes)))}
 
     return Shown
+
+
+def _in_words(ax: Axes) -> str:
+    """For those who cannot see it: the title of a plot, or what is drawn against what."""
+    titles = (ax.get_title(loc=place) for place in ("center", "left", "right"))
+    against = " against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel())))
+    return next(filter(None, titles), against).replace("\n", " ")
