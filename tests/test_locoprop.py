@@ -12,7 +12,6 @@ from minigrad.locoprop import VARIANTS, LocoProp, exact_minimizer, solve
 from minigrad.losses import BinaryCrossEntropy, CrossEntropy, MaxMargin, SquaredError
 from minigrad.optim import SGD, Adam, LinearDecay, RMSprop
 
-needs_values = pytest.mark.skipif(not hasattr(transfer, "of"), reason="the values of local losses need transfer.of")
 CONVEX = ("squared-pre", "matching")  # L-11
 TRANSFER = {
     "identity": nn.Identity(),
@@ -295,7 +294,6 @@ def test_a_moving_anchor_interpolates_and_a_fixed_one_does_not(rng):
 # Local losses -----------------------------------------------------------------------------------------------
 
 
-@needs_values
 @pytest.mark.parametrize("anchor", ["fixed", "moving"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("make", [perceptron, convolutional])
@@ -318,7 +316,6 @@ def test_the_direction_is_eta_times_the_derivative_of_the_local_loss(rng, make, 
             assert (row * way).sum() / 0.3 == pytest.approx(slope, rel=1e-7, abs=1e-9)
 
 
-@needs_values
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_local_losses_fall_and_are_reported_for_each_step(rng, variant):
     x, y = batch(rng)
@@ -350,7 +347,6 @@ def test_the_proximal_term_is_part_of_the_loss_at_a_fixed_anchor(rng):
     assert proximal > 1e-4
 
 
-@needs_values
 def test_looking_at_local_losses_changes_nothing(rng):
     x, y = batch(rng)
     looked, twin = perceptron(), perceptron()
