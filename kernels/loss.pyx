@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Two cross-entropies: the losses of a batch and their slopes, each in two passes.
+"""Two cross-entropies: the losses of a batch and their slopes, row by row.
 
 The softmax one, with whole-number labels.
 
@@ -9,7 +9,7 @@ With m the largest logit of a row, and e_k = exp(z_k - m), whose largest is 1,
     p_k = e_k / (1 + r),              1 - p_y = (the sum of all e_k but e_y) / (1 + r).
 
 No term is negative and nothing is subtracted from 1, so both keep their relative accuracy however sure the
-network is. The exponentials between the passes are NumPy's, which computes several at a time.
+network is.
 
 The binary one, summed over classes k each of which is present to the degree r_k. With e_k = exp(-|z_k|),
 
@@ -29,21 +29,18 @@ from libc.string cimport memset
 
 from common cimport KERNELS_OPENMP, LANES, begin, team_for
 
+cdef extern from "exp.h":
+    pass
+
 cdef extern from *:
     """
-    /* The loops over the classes, in C so that they can be compiled twice: for any x86-64 processor, and for
-       those with vectors of 32 bytes. The loader takes what the processor has. A row of many classes goes
-       through LANES variables, see common.pxd. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__AVX2__)
-    #define CLONES __attribute__((target_clones("avx2", "default")))
-    #else
-    #define CLONES
-    #endif
+    /* The loops over the classes, in C so that they can be compiled for several processors, see exp.h. A row of
+       many classes goes through LANES variables, see common.pxd. */
     #define LANES 32
     #define LARGER(a, b) ((a) > (b) ? (a) : (b))
 
     #define ROW_LOOPS(real)                                                                              \\
-    CLONES static real center_##real(ptrdiff_t classes, const real *z, real *e)                          \\
+    EXP_CLONES static real powers_##real(ptrdiff_t classes, const real *z, real *e)                      \\
     {                                                                                                    \\
         real m = z[0], lane[LANES];                                                                      \\
         ptrdiff_t k = 0;                                                                                 \\
@@ -59,10 +56,10 @@ cdef extern from *:
         for (; k < classes; k++)                                                                         \\
             m = LARGER(z[k], m);                                                                         \\
         for (k = 0; k < classes; k++)                                                                    \\
-            e[k] = z[k] - m;                                                                             \\
+            e[k] = exp_##real(z[k] - m);                                                                 \\
         return m;                                                                                        \\
     }                                                                                                    \\
-    CLONES static double rest_##real(ptrdiff_t classes, const real *e)                                   \\
+    EXP_CLONES static double rest_##real(ptrdiff_t classes, const real *e)                               \\
     {                                                                                                    \\
         double smaller = 0, ones = 0;                                                                    \\
         ptrdiff_t k = 0;                                                                                 \\
@@ -85,38 +82,31 @@ cdef extern from *:
         }                                                                                                \\
         return smaller + (ones - 1);                                                                     \\
     }                                                                                                    \\
-    CLONES static void scale_##real(ptrdiff_t classes, real *e, real factor)                             \\
+    EXP_CLONES static void scale_##real(ptrdiff_t classes, real *e, real factor)                         \\
     {                                                                                                    \\
         for (ptrdiff_t k = 0; k < classes; k++)                                                          \\
             e[k] *= factor;                                                                              \\
     }                                                                                                    \\
-    CLONES static void nearer_##real(ptrdiff_t size, const real *z, real *e)                             \\
-    {                                                                                                    \\
-        for (ptrdiff_t k = 0; k < size; k++)                                                             \\
-            e[k] = z[k] < 0 ? z[k] : -z[k];                                                              \\
-    }                                                                                                    \\
-    CLONES static void binary_##real(ptrdiff_t classes, const real *z, const real *r, real *e,           \\
-                                     real *product, real *linear)                                        \\
+    EXP_CLONES static void binary_##real(ptrdiff_t classes, const real *z, const real *r, real *slope,   \\
+                                         real *product, real *linear)                                    \\
     {                                                                                                    \\
         for (ptrdiff_t k = 0; k < classes; k++) {                                                        \\
-            const real s = 1 / (1 + e[k]), far = e[k] * s, absent = 1 - r[k];                            \\
-            const real wrong = z[k] >= 0 ? absent : r[k], size = z[k] >= 0 ? z[k] : -z[k];               \\
-            product[k] += e[k] + product[k] * e[k];                                                      \\
+            const real size = z[k] >= 0 ? z[k] : -z[k], e = exp_##real(-size);                           \\
+            const real s = 1 / (1 + e), far = e * s, absent = 1 - r[k], wrong = z[k] >= 0 ? absent : r[k];\\
+            product[k] += e + product[k] * e;                                                            \\
             linear[k] += wrong == 0 ? 0 : wrong * size;                                                  \\
-            e[k] = z[k] >= 0 ? absent * s - r[k] * far : absent * far - r[k] * s;                        \\
+            slope[k] = z[k] >= 0 ? absent * s - r[k] * far : absent * far - r[k] * s;                    \\
         }                                                                                                \\
     }
     ROW_LOOPS(float)
     ROW_LOOPS(double)
     """
-    float center_float(Py_ssize_t, const float *, float *) nogil
-    double center_double(Py_ssize_t, const double *, double *) nogil
+    float powers_float(Py_ssize_t, const float *, float *) nogil
+    double powers_double(Py_ssize_t, const double *, double *) nogil
     double rest_float(Py_ssize_t, const float *) nogil
     double rest_double(Py_ssize_t, const double *) nogil
     void scale_float(Py_ssize_t, float *, float) nogil
     void scale_double(Py_ssize_t, double *, double) nogil
-    void nearer_float(Py_ssize_t, const float *, float *) nogil
-    void nearer_double(Py_ssize_t, const double *, double *) nogil
     void binary_float(Py_ssize_t, const float *, const float *, float *, float *, float *) nogil
     void binary_double(Py_ssize_t, const double *, const double *, double *, double *, double *) nogil
 
@@ -130,31 +120,22 @@ def set_num_threads(int n):
     threads = max(n, 1)
 
 
-cdef void center(Py_ssize_t classes, const floating *z, floating *e, floating *largest,
-                 Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """e = z - m for the rows `first` to `last`, and m, the largest of each."""
-    cdef Py_ssize_t n
-    for n in range(first, last):
-        if floating is float:
-            largest[n] = center_float(classes, z + n * classes, e + n * classes)
-        else:
-            largest[n] = center_double(classes, z + n * classes, e + n * classes)
-
-
-cdef void finish(Py_ssize_t classes, const floating *z, const Py_ssize_t *labels, floating *e, floating *loss,
-                 Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The losses of the rows `first` to `last` in place of m, and their slopes p - e_y in place of e."""
+cdef void rows(Py_ssize_t classes, const floating *z, const Py_ssize_t *labels, floating *e, floating *loss,
+               Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The losses of the rows `first` to `last`, and their slopes p - e_y in place of e."""
     cdef Py_ssize_t n, y
-    cdef floating others, scale
+    cdef floating m, others, scale
     cdef double r
     cdef floating *row
     for n in range(first, last):
         row, y = e + n * classes, labels[n]
         if floating is float:
+            m = powers_float(classes, z + n * classes, row)
             r = rest_float(classes, row)
         else:
+            m = powers_double(classes, z + n * classes, row)
             r = rest_double(classes, row)
-        loss[n] = <floating> ((loss[n] - z[n * classes + y]) + log1p(r))
+        loss[n] = <floating> ((m - z[n * classes + y]) + log1p(r))
         others = <floating> (r if row[y] == 1 else 1 + (r - row[y]))
         scale = <floating> (1 / (1 + r))
         if floating is float:
@@ -175,21 +156,11 @@ cdef losses_and_slopes(const floating[:, ::1] z, const Py_ssize_t[::1] labels):
     losses, slopes = np.empty(samples, dtype), np.empty((samples, classes), dtype)
     cdef floating[::1] loss = losses
     cdef floating[:, ::1] e = slopes
-    cdef int team = team_for(threads, 4.0 * samples * classes, samples), t
+    cdef int team = team_for(threads, 100.0 * samples * classes, samples), t
     with nogil:
-        if team == 1:
-            center(classes, &z[0, 0], &e[0, 0], &loss[0], 0, samples)
-        else:
-            for t in prange(team, num_threads=team, schedule="static"):
-                center(classes, &z[0, 0], &e[0, 0], &loss[0], begin(samples, t, team), begin(samples, t + 1, team))
-    np.exp(slopes, slopes)
-    with nogil:
-        if team == 1:
-            finish(classes, &z[0, 0], &labels[0], &e[0, 0], &loss[0], 0, samples)
-        else:
-            for t in prange(team, num_threads=team, schedule="static"):
-                finish(classes, &z[0, 0], &labels[0], &e[0, 0], &loss[0],
-                       begin(samples, t, team), begin(samples, t + 1, team))
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
+            rows(classes, &z[0, 0], &labels[0], &e[0, 0], &loss[0],
+                 begin(samples, t, team), begin(samples, t + 1, team))
     return losses, slopes
 
 
@@ -206,17 +177,9 @@ cdef enum:
     FACTORS = 64    # of a product: at most 2^64, which a float holds
 
 
-cdef void nearer(const floating *z, floating *e, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """e = -|z| for the numbers `first` to `last`."""
-    if floating is float:
-        nearer_float(last - first, z + first, e + first)
-    else:
-        nearer_double(last - first, z + first, e + first)
-
-
-cdef void finish_binary(Py_ssize_t classes, const floating *z, const floating *r, floating *e, floating *loss,
-                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The losses of the rows `first` to `last`, and their slopes in place of e; LANES sums and products at a time."""
+cdef void binary_rows(Py_ssize_t classes, const floating *z, const floating *r, floating *slope, floating *loss,
+                      Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The losses of the rows `first` to `last`, and their slopes; LANES sums and products at a time."""
     cdef Py_ssize_t n, k, here, i, factors
     cdef floating product[LANES]
     cdef floating linear[LANES]
@@ -230,9 +193,9 @@ cdef void finish_binary(Py_ssize_t classes, const floating *z, const floating *r
                 memset(linear, 0, sizeof(linear))
             here = min(classes - k, <Py_ssize_t> LANES)
             if floating is float:
-                binary_float(here, z + n * classes + k, r + n * classes + k, e + n * classes + k, product, linear)
+                binary_float(here, z + n * classes + k, r + n * classes + k, slope + n * classes + k, product, linear)
             else:
-                binary_double(here, z + n * classes + k, r + n * classes + k, e + n * classes + k, product, linear)
+                binary_double(here, z + n * classes + k, r + n * classes + k, slope + n * classes + k, product, linear)
             k += here
             factors = (factors + 1) % FACTORS
             if factors == 0 or k == classes:
@@ -242,28 +205,18 @@ cdef void finish_binary(Py_ssize_t classes, const floating *z, const floating *r
 
 
 cdef binary_losses_and_slopes(const floating[:, ::1] z, const floating[:, ::1] r):
-    cdef Py_ssize_t samples = z.shape[0], classes = z.shape[1], size = z.shape[0] * z.shape[1]
+    cdef Py_ssize_t samples = z.shape[0], classes = z.shape[1]
     if samples < 1 or classes < 1 or r.shape[0] != samples or r.shape[1] != classes:
         raise ValueError(f"binary_cross_entropy: logits {(samples, classes)}, labels {(r.shape[0], r.shape[1])}")
     dtype = np.float32 if floating is float else np.float64
     losses, slopes = np.empty(samples, dtype), np.empty((samples, classes), dtype)
     cdef floating[::1] loss = losses
-    cdef floating[:, ::1] e = slopes
-    cdef int team = team_for(threads, 12.0 * size, samples), t
+    cdef floating[:, ::1] slope = slopes
+    cdef int team = team_for(threads, 150.0 * samples * classes, samples), t
     with nogil:
-        if team == 1:
-            nearer(&z[0, 0], &e[0, 0], 0, size)
-        else:
-            for t in prange(team, num_threads=team, schedule="static"):
-                nearer(&z[0, 0], &e[0, 0], begin(size, t, team), begin(size, t + 1, team))
-    np.exp(slopes, slopes)
-    with nogil:
-        if team == 1:
-            finish_binary(classes, &z[0, 0], &r[0, 0], &e[0, 0], &loss[0], 0, samples)
-        else:
-            for t in prange(team, num_threads=team, schedule="static"):
-                finish_binary(classes, &z[0, 0], &r[0, 0], &e[0, 0], &loss[0],
-                              begin(samples, t, team), begin(samples, t + 1, team))
+        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
+            binary_rows(classes, &z[0, 0], &r[0, 0], &slope[0, 0], &loss[0],
+                        begin(samples, t, team), begin(samples, t + 1, team))
     return losses, slopes
 
 

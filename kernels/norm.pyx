@@ -124,7 +124,7 @@ def batch_norm(x, const floating[::1] weight not None, const floating[::1] bias 
     y, mean, inv_std = np.empty(x.shape, dtype), np.empty(channels, dtype), np.empty(channels, dtype)
     cdef floating[::1] out = y.reshape(-1), means = mean, inv_stds = inv_std
     cdef floating[::1] scale = np.empty(channels, dtype)
-    cdef int team = team_for(threads, 16.0 * values.shape[0], channels), t
+    cdef int team = team_for(threads, 60.0 * values.shape[0], channels), t
     with nogil:
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             if pixels > 1:
@@ -209,7 +209,7 @@ def batch_norm_input(g, x, const floating[::1] weight not None, const floating[:
     gx, gweight, gbias = np.empty(x.shape, dtype), np.empty(channels, dtype), np.empty(channels, dtype)
     cdef floating[::1] out = gx.reshape(-1), gweights = gweight, gbiases = gbias
     cdef floating[::1] slope = np.empty(channels, dtype)
-    cdef int team = team_for(threads, 16.0 * xs.shape[0], channels), t
+    cdef int team = team_for(threads, 60.0 * xs.shape[0], channels), t
     with nogil:
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             if pixels > 1:

@@ -1,10 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The gradients of transfer functions, in as few passes over memory as can be, for that is what they wait for.
+"""Transfer functions and their gradients, in one pass over memory, for that is what they wait for.
 
-    relu    gx = g where a >= 0, else 0
-    tanh    gx = g 4 e / (1 + e)^2, e = exp(-2|a|): 1 / cosh^2 a, accurate at the ends, where 1 - y^2 is not
-
-The exponentials are NumPy's, which computes several at a time.
+    relu        y = 0 where a < 0, else a
+    relu_vjp    gx = g where a >= 0, else 0
+    tanh_vjp    gx = g 4 e / (1 + e)^2, e = exp(-2|a|): 1 / cosh^2 a, accurate at the ends, where 1 - y^2 is not
 """
 
 import numpy as np
@@ -14,6 +13,43 @@ from cython cimport floating
 from cython.parallel cimport prange
 
 from common cimport KERNELS_OPENMP, begin, numbers, team_for
+
+cdef extern from "exp.h":
+    pass
+
+cdef extern from *:
+    """
+    /* The loops, in C so that they can be compiled for several processors, see exp.h. They have no jumps: g is read
+       whatever the sign of a is, and the condition is a mask. */
+    #define ENTRIES(real)                                                                                           \\
+    EXP_CLONES static void relu_##real(ptrdiff_t size, const real *a, real *y)                                      \\
+    {                                                                                                               \\
+        for (ptrdiff_t i = 0; i < size; i++)                                                                        \\
+            y[i] = a[i] < 0 ? 0 : a[i];                                                                             \\
+    }                                                                                                               \\
+    EXP_CLONES static void relu_vjp_##real(ptrdiff_t size, const real *g, const real *a, real *gx)                  \\
+    {                                                                                                               \\
+        for (ptrdiff_t i = 0; i < size; i++) {                                                                      \\
+            const real row = g[i];                                                                                  \\
+            gx[i] = a[i] >= 0 ? row : 0;                                                                            \\
+        }                                                                                                           \\
+    }                                                                                                               \\
+    EXP_CLONES static void tanh_vjp_##real(ptrdiff_t size, const real *g, const real *a, real *gx)                  \\
+    {                                                                                                               \\
+        for (ptrdiff_t i = 0; i < size; i++) {                                                                      \\
+            const real e = exp_##real(a[i] < 0 ? 2 * a[i] : -2 * a[i]);                                             \\
+            gx[i] = g[i] * (4 * e / ((1 + e) * (1 + e)));                                                           \\
+        }                                                                                                           \\
+    }
+    ENTRIES(float)
+    ENTRIES(double)
+    """
+    void relu_float(Py_ssize_t, const float *, float *) nogil
+    void relu_double(Py_ssize_t, const double *, double *) nogil
+    void relu_vjp_float(Py_ssize_t, const float *, const float *, float *) nogil
+    void relu_vjp_double(Py_ssize_t, const double *, const double *, double *) nogil
+    void tanh_vjp_float(Py_ssize_t, const float *, const float *, float *) nogil
+    void tanh_vjp_double(Py_ssize_t, const double *, const double *, double *) nogil
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
@@ -25,55 +61,64 @@ def set_num_threads(int n):
     threads = max(n, 1)
 
 
-cdef enum Pass:
-    RELU, EXPONENT, TANH
+cdef enum Function:
+    RELU, RELU_VJP, TANH_VJP
 
 
 cdef struct Arrays:
     const void *g
     const void *a
-    void *gx
+    void *out
     Py_ssize_t size, itemsize
 
 
-cdef void entries(Pass which, const floating *g, const floating *a, floating *gx, Py_ssize_t first,
-                  Py_ssize_t last) noexcept nogil:
-    """One pass over the entries `first` to `last`. The loops have no jumps, so that they become vectors."""
-    cdef Py_ssize_t i
-    cdef floating row
-    if which == RELU:
-        for i in range(first, last):
-            row = g[i]  # read whatever the sign of a is: then the condition is a mask
-            gx[i] = row if a[i] >= 0 else 0
-    elif which == EXPONENT:
-        for i in range(first, last):
-            gx[i] = 2 * a[i] if a[i] < 0 else -2 * a[i]
-    else:
-        for i in range(first, last):
-            gx[i] = g[i] * (4 * gx[i] / ((1 + gx[i]) * (1 + gx[i])))
-
-
-cdef void run(Pass which, const Arrays *v, double work) noexcept nogil:
-    """One pass, with as many threads as it deserves."""
-    cdef int team = team_for(threads, work * v.size, v.size), t
-    cdef Py_ssize_t first, last
-    for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
-        first, last = begin(v.size, t, team), begin(v.size, t + 1, team)
-        if v.itemsize == sizeof(float):
-            entries(which, <float *> v.g, <float *> v.a, <float *> v.gx, first, last)
+cdef void entries(Function f, const floating *g, const floating *a, floating *out, Py_ssize_t size) noexcept nogil:
+    if floating is float:
+        if f == RELU:
+            relu_float(size, a, out)
+        elif f == RELU_VJP:
+            relu_vjp_float(size, g, a, out)
         else:
-            entries(which, <double *> v.g, <double *> v.a, <double *> v.gx, first, last)
+            tanh_vjp_float(size, g, a, out)
+    elif f == RELU:
+        relu_double(size, a, out)
+    elif f == RELU_VJP:
+        relu_vjp_double(size, g, a, out)
+    else:
+        tanh_vjp_double(size, g, a, out)
 
 
-cdef Arrays arrays(g, a, gx) except *:
+cdef void run(Function f, const Arrays *v, double work) noexcept nogil:
+    """All entries, with as many threads as they deserve: `work` is that of one entry."""
+    cdef int team = team_for(threads, work * v.size, v.size), t
+    cdef Py_ssize_t first, size
+    for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
+        first = begin(v.size, t, team)
+        size = begin(v.size, t + 1, team) - first
+        if v.itemsize == sizeof(float):
+            entries(f, <float *> v.g + first, <float *> v.a + first, <float *> v.out + first, size)
+        else:
+            entries(f, <double *> v.g + first, <double *> v.a + first, <double *> v.out + first, size)
+
+
+cdef Arrays arrays(g, a, out) except *:
     """Contiguous arrays of one shape and dtype."""
     cdef Arrays v
     v.size = v.itemsize = 0
     v.g, v.a = numbers(g, 0, &v.size, &v.itemsize), numbers(a, 0, &v.size, &v.itemsize)
     if g.shape != a.shape:
         raise ValueError("kernel: g has not the shape of a")
-    v.gx = numbers(gx, PyBUF_WRITABLE, &v.size, &v.itemsize)
+    v.out = numbers(out, PyBUF_WRITABLE, &v.size, &v.itemsize)
     return v
+
+
+def relu(a):
+    """max(0, a); NaN stays NaN."""
+    y = np.empty_like(a)
+    cdef Arrays v = arrays(a, a, y)
+    with nogil:
+        run(RELU, &v, 40)
+    return y
 
 
 def relu_vjp(g, a):
@@ -81,7 +126,7 @@ def relu_vjp(g, a):
     gx = np.empty_like(g)
     cdef Arrays v = arrays(g, a, gx)
     with nogil:
-        run(RELU, &v, 16)
+        run(RELU_VJP, &v, 40)
     return gx
 
 
@@ -90,8 +135,5 @@ def tanh_vjp(g, a):
     gx = np.empty_like(g)
     cdef Arrays v = arrays(g, a, gx)
     with nogil:
-        run(EXPONENT, &v, 16)
-    np.exp(gx, gx)
-    with nogil:
-        run(TANH, &v, 16)
+        run(TANH_VJP, &v, 100)
     return gx

@@ -160,6 +160,7 @@ cdef void max_planes(const Window *v, const floating *x, floating *y, number *wi
     end. Padding is -inf and never wins: at first, `start`, the first tap inside the image is the winner.
     """
     cdef Py_ssize_t size = v.rows * v.span, count = (v.p - 1) * v.span + v.q
+    cdef Py_ssize_t stretch = count if v.q == v.span else v.q  # of the output that lies together
     cdef Py_ssize_t plane, p, i, j
     cdef floating *best = room
     cdef floating *frame = room + size
@@ -175,13 +176,13 @@ cdef void max_planes(const Window *v, const floating *x, floating *y, number *wi
             for j in range(v.kw):
                 seen = phases + (i % v.sh * v.sw + j % v.sw) * size + i // v.sh * v.span + j // v.sw
                 challenge(best, winner, seen, count, <int> (i * v.kw + j))
-        for p in range(v.p):
-            memcpy(y + (plane * v.p + p) * v.q, best + p * v.span, v.q * sizeof(floating))
-            narrow(winners + (plane * v.p + p) * v.q, winner + p * v.span, v.q)
+        for p in range(v.p if stretch == v.q else 1):
+            memcpy(y + (plane * v.p + p) * v.q, best + p * v.span, stretch * sizeof(floating))
+            narrow(winners + (plane * v.p + p) * v.q, winner + p * v.span, stretch)
 
 
 cdef max_pool(const Window *v, const floating *x, floating *y, number *winners):
-    cdef int team = team_for(threads, 16.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
+    cdef int team = team_for(threads, 64.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
     cdef int[:, ::1] start = np.empty((v.rows, v.span), np.intc)
     cdef int[:, ::1] winner = np.empty((team, v.rows * v.span), np.intc)
     cdef floating[:, ::1] room = np.empty((team, (1 + v.sh * v.sw) * v.rows * v.span),
@@ -253,7 +254,7 @@ def max_pool2d_input(const floating[:, :, :, ::1] g not None, const number[:, :,
     gx = np.empty((n, c, v.h, v.w), dtype)
     i, j = np.ogrid[:v.kh, :v.kw]
     cdef Py_ssize_t[::1] offset = (i * v.width + j).ravel().astype(np.intp, copy=False)
-    cdef int team = team_for(threads, 32.0 * v.planes * v.p * v.q, v.planes), t
+    cdef int team = team_for(threads, 240.0 * v.planes * v.p * v.q, v.planes), t
     cdef Py_ssize_t share = v.framed * v.height * v.width
     cdef floating[::1] frames = np.empty(team * share + 1, dtype)
     cdef floating[:, :, :, ::1] out = gx
@@ -308,7 +309,7 @@ def avg_pool2d(const floating[:, :, :, ::1] x not None, kernel, stride, padding)
     cdef Window v = window((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), kernel, stride, padding, False)
     dtype = np.float32 if floating is float else np.float64
     y = np.empty((x.shape[0], x.shape[1], v.p, v.q), dtype)
-    cdef int team = team_for(threads, 16.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
+    cdef int team = team_for(threads, 64.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
     cdef floating[:, ::1] columns = np.empty((team, v.width + 16), dtype)
     cdef floating[:, :, :, ::1] out = y
     with nogil:
@@ -343,7 +344,7 @@ def avg_pool2d_input(const floating[:, :, :, ::1] g not None, x_shape, kernel, s
     check_output((g.shape[0], g.shape[1], g.shape[2], g.shape[3]), (n, c, v.p, v.q))
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((n, c, v.h, v.w), dtype)
-    cdef int team = team_for(threads, 16.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
+    cdef int team = team_for(threads, 64.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
     cdef floating[:, ::1] columns = np.empty((team, v.width + 16), dtype)
     cdef floating[:, :, :, ::1] out = gx
     with nogil:

@@ -258,6 +258,12 @@ def affine_vjp(
     )
 
 
+def relu(a: Array) -> Array:
+    """a where it is positive, else 0."""
+    y: Array = np.maximum(a, 0)
+    return y
+
+
 @_quiet
 def relu_vjp(g: Array, a: Array) -> Array:
     """g where a >= 0, else 0."""

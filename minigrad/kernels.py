@@ -79,6 +79,7 @@ __all__ = [
     "num_threads",
     "openmp",
     "out_size",
+    "relu",
     "relu_vjp",
     "set_num_threads",
     "sgd",
@@ -597,6 +598,17 @@ def binary_cross_entropy(z: Array, r: Array) -> tuple[Array, Array]:
 # ------------------------------------------------------------------------------------------------------------
 # Transfer functions. What the compiled kernels do not take, other precisions or layouts, is left to NumPy.
 # ------------------------------------------------------------------------------------------------------------
+
+
+def relu(a: Array) -> Array:
+    """max(0, a) of each entry; NaN stays NaN."""
+    if _backend == "cython":
+        try:
+            y: Array = _pointwise.relu(a)
+            return y
+        except (TypeError, ValueError, AttributeError, BufferError):
+            pass
+    return _reference.relu(a)
 
 
 def relu_vjp(g: Array, a: Array) -> Array:

@@ -398,22 +398,25 @@ def test_gradients_of_transfer_functions(shape, dtype):
         for layout in (np.asarray, fortran, lambda v: np.repeat(v[..., None], 2, axis=-1)[..., 0]):
             parts = [layout(v) for v in (g, a)]
             with kernels.use_kernels("cython"):
+                np.testing.assert_array_equal(kernels.relu(parts[1]), np.maximum(a, 0))
                 np.testing.assert_array_equal(kernels.relu_vjp(*parts), np.where(a >= 0, g, 0))
                 ours = kernels.tanh_vjp(*parts)
             exact = g.astype(np.longdouble) / np.cosh(a.astype(np.longdouble)) ** 2
             assert ours.dtype == dtype
-            np.testing.assert_allclose(ours, exact, rtol=1e-13 if dtype == np.float64 else 1e-5)
+            np.testing.assert_allclose(ours, exact, rtol=4e-15 if dtype == np.float64 else 2e-6)
 
 
 def test_gradients_of_transfer_functions_at_the_ends(backend):
     a, g = np.array([-0.0, 0.0, -1e-300, np.nan, -np.inf, np.inf, 1.0, -1.0]), np.array([2.0] * 6 + [np.inf] * 2)
     np.testing.assert_array_equal(kernels.relu_vjp(g, a), [2, 2, 0, 0, 0, 2, np.inf, 0])
+    np.testing.assert_array_equal(kernels.relu(a), [0, 0, 0, np.nan, 0, np.inf, 1, 0])
     a = np.array([0.0, 19.5, -300.0, np.inf, np.nan, 1.0])
     slope = kernels.tanh_vjp(np.ones(6), a)
     exact = [1, 4 * np.exp(-39), 4 * np.exp(-600), 0, np.nan, 1 / np.cosh(1) ** 2]
     np.testing.assert_allclose(slope, exact, rtol=1e-14)
     assert kernels.relu_vjp(np.ones((2, 3)), np.ones(3)).shape == (2, 3)  # left to NumPy
     assert kernels.tanh_vjp(np.ones(3, "f"), np.ones(3)).dtype == np.float64
+    np.testing.assert_array_equal(kernels.relu(np.array([-2, 3])), [0, 3])
     assert kernels.relu_vjp(np.ones(0), np.ones(0)).shape == (0,)
 
 
@@ -915,6 +918,9 @@ def test_compiled_functions_survive_nonsense():
         for function in (_pointwise.relu_vjp, _pointwise.tanh_vjp):
             with pytest.raises((*SHUT, AttributeError, BufferError)):
                 function(Z, a)
+    for a in (None, 1.0, Z.T, Z[:, ::-1], Z.astype(int), Z.astype(">f8"), unaligned(Z)):
+        with pytest.raises((*SHUT, AttributeError, BufferError)):
+            _pointwise.relu(a)
     w, bad = [np.ones(3)], [None, 1.0, np.ones(4), np.ones(3, "f"), np.ones(3, int), np.ones(3, ">f8"), np.ones(6)[::2]]
     for a in bad:
         for lists in (([a], w, w), (w, [a], w), (w, w, [a]), (w, w, []), (w, [], w), ([], w, None), (w, w * 2, None)):
@@ -925,3 +931,16 @@ def test_compiled_functions_survive_nonsense():
     _update.sgd([], [], [], 0.1, 0.9, 0.0, False)
     _update.sgd([np.ones(0)], [np.ones(0)], None, 0.1, 0.9, 0.0, False)
     np.testing.assert_array_equal(w[0], 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_exponentials_of_the_kernels_are_right_to_the_last_bits(dtype):
+    """tanh' a = 4 e / (1 + e)^2 with e = exp(-2|a|) is 4 e where e is small: down to the smallest numbers there are."""
+    smallest = 51 if dtype == np.float32 else 371  # a little above half the logarithm of the smallest number
+    a = np.linspace(0, smallest, 40_001).astype(dtype)
+    with kernels.use_kernels("cython"):
+        ours = kernels.tanh_vjp(np.ones_like(a), a)
+    e = np.exp(-2 * a.astype(np.longdouble))
+    exact = 4 * e / (1 + e) ** 2
+    unit = np.maximum(np.spacing(exact.astype(dtype)), np.finfo(dtype).smallest_subnormal)
+    assert np.max(np.abs(ours - exact) / unit) < (4 if np.finfo(np.longdouble).nmant > 60 else 6)
