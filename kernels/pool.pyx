@@ -18,7 +18,7 @@ from common cimport KERNELS_OPENMP, LARGEST, TOO_MANY, begin, team_for, pieces
 
 cdef extern from *:
     """
-    /* The one loop that decides the speed of the max-pool, in C so that it can be compiled twice: for any
+    /* The two loops that decide the speed of the max-pool, in C so that they can be compiled twice: for any
        x86-64 processor, and for those with vectors of 32 bytes. The loader takes what the processor has. */
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__AVX2__)
     #define CLONES __attribute__((target_clones("avx2", "default")))
@@ -37,7 +37,27 @@ cdef extern from *:
     }
     CHALLENGE(float)
     CHALLENGE(double)
+
+    #define HAND_OUT(real, kind, type)                                                                       \
+    CLONES static void hand_out_##real##_##kind(real *row, const real *g, const type *winners,              \
+                                                ptrdiff_t count, int tap)                                    \
+    {                                                                                                        \
+        for (ptrdiff_t q = 0; q < count; q++) {                                                              \
+            const real mine = g[q];                                                                          \
+            const int winner = winners[q];                                                                   \
+            row[2 * q] = winner == tap ? mine : 0;                                                           \
+            row[2 * q + 1] = winner == tap + 1 ? mine : 0;                                                   \
+        }                                                                                                    \
+    }
+    HAND_OUT(float, char, unsigned char)
+    HAND_OUT(float, int, int)
+    HAND_OUT(double, char, unsigned char)
+    HAND_OUT(double, int, int)
     """
+    void hand_out_float_char(float *, const float *, const unsigned char *, Py_ssize_t, int) nogil
+    void hand_out_float_int(float *, const float *, const int *, Py_ssize_t, int) nogil
+    void hand_out_double_char(double *, const double *, const unsigned char *, Py_ssize_t, int) nogil
+    void hand_out_double_int(double *, const double *, const int *, Py_ssize_t, int) nogil
     void challenge_float(float *, int *, const float *, Py_ssize_t, int) nogil
     void challenge_double(double *, int *, const double *, Py_ssize_t, int) nogil
 
@@ -216,24 +236,48 @@ def max_pool2d(const floating[:, :, :, ::1] x not None, kernel, stride, padding)
     return y, winners
 
 
+cdef inline void hand_out(floating *row, const floating *g, const number *winners, int tap,
+                          Py_ssize_t count) noexcept nogil:
+    """To a row of pixels, two of each window, the gradient of the window where the pixel has won: taps tap, tap + 1."""
+    if floating is float and number is int:
+        hand_out_float_int(row, g, winners, count, tap)
+    elif floating is float:
+        hand_out_float_char(row, g, winners, count, tap)
+    elif number is int:
+        hand_out_double_int(row, g, winners, count, tap)
+    else:
+        hand_out_double_char(row, g, winners, count, tap)
+
+
 cdef void spread_planes(const Window *v, const floating *g, const number *winners, const Py_ssize_t *offset,
                         Py_ssize_t taps, floating *gx, floating *frame,
                         Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The planes `first` to `last`: add each g to its winner, `offset[winner]` from the window's corner."""
-    cdef Py_ssize_t plane, p, q, h, tap, step = v.sw, count = v.q
+    """The planes `first` to `last`: add each g to its winner, `offset[winner]` from the window's corner.
+
+    Windows two pixels wide that stand side by side are written row by row instead, as vectors; short rows do not fill
+    those.
+    """
+    cdef Py_ssize_t plane, p, q, h, i, tap, step = v.sw, count = v.q
+    cdef bint apart = v.kw == v.sw == 2 and v.kh <= v.sh and v.q >= 16 and not v.framed
+    cdef bint gaps = not apart or v.kh < v.sh or v.p * v.sh < v.h or 2 * count < v.w
     cdef floating *image
     cdef floating *corner
     winners += first * v.p * count
     g += first * v.p * count
     for plane in range(first, last):
         image = frame if v.framed else gx + plane * v.h * v.w
-        memset(image, 0, v.height * v.width * sizeof(floating))
+        if gaps:
+            memset(image, 0, v.height * v.width * sizeof(floating))
         for p in range(v.p):
             corner = image + p * v.sh * v.width
-            for q in range(count):
-                tap = winners[q]
-                if 0 <= tap < taps:
-                    corner[q * step + offset[tap]] += g[q]
+            if apart:
+                for i in range(v.kh):
+                    hand_out(corner + i * v.width, g, winners, <int> (2 * i), count)
+            else:
+                for q in range(count):
+                    tap = winners[q]
+                    if 0 <= tap < taps:
+                        corner[q * step + offset[tap]] += g[q]
             winners += count
             g += count
         if v.framed:

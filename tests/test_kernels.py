@@ -197,12 +197,26 @@ def test_plain_tiles(shape, dtype):
     assert isinstance(choice, bool)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_winners_of_narrow_windows(backend, dtype):
+    x = random((1, 2, 260, 40), dtype)
+    how = (129, 2), (129, 2), NONE
+    y, winners = kernels.max_pool2d(x, *how)
+    g = random(y.shape, dtype)
+    gx = kernels.max_pool2d_input(g, winners, x.shape, *how)
+    np.testing.assert_array_equal(gx, _reference.max_pool2d_input(g, winners, x.shape, *how))
+    assert winners.dtype == np.int32
+    assert np.count_nonzero(gx) == y.size
+
+
 @needs_compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 2), (2, 3), (5, 5), (9, 8)])
 def test_pools(kernel, dtype):
     for stride, pad, shape in itertools.product(
-        [UNIT, (2, 2), (1, 3), (3, 2), (50, 50)], [NONE, UNIT, (4, 3)], [(3, 4, 9, 8), (2, 1, 12, 31)]
+        [UNIT, (2, 2), (1, 3), (3, 2), (50, 50)],
+        [NONE, UNIT, (4, 3)],
+        [(3, 4, 9, 8), (2, 1, 12, 31), (2, 2, 13, 37), (2, 1, 10, 40)],
     ):
         padding = min(pad[0], kernel[0] // 2), min(pad[1], kernel[1] // 2)
         how = kernel, stride, padding

@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import minigrad as mg
-from minigrad import kernels, locoprop, nn, transfer
+from minigrad import kernels, locoprop, nn
 from minigrad.locoprop import VARIANTS, LocoProp, exact_minimizer, solve
 from minigrad.losses import BinaryCrossEntropy, CrossEntropy, MaxMargin, SquaredError
 from minigrad.optim import SGD, Adam, LinearDecay, RMSprop
