@@ -266,6 +266,8 @@ class Tensor:
                     rows[parent] = row
                     if parent.op is not None:
                         heappush(waiting, (-parent.order, parent))
+                    elif not accumulate:
+                        parent.grad = None  # of the last step: its memory serves what comes next
         given = {id(seed)}
         for leaf, g in rows.items():
             leaf._receive(g, accumulate, given)
