@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parent.parent / "lectures"
 
 SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"^[ \t]*### (BEGIN|END) SOLUTION\n?", re.MULTILINE)
+COLOURS = re.compile("\x1b\\[[0-9;]*m")  # of a traceback
 SECONDS = 120
 """How long one cell may run."""
 
@@ -147,7 +148,7 @@ class Lecture:
         try:
             client.execute()
         except CellExecutionError as error:
-            raise ValueError(f"{self.source.name}: {error}") from None
+            raise ValueError(f"{self.source.name}: {COLOURS.sub('', str(error))}") from None
         for cell in notebook.cells:
             for output in cell.get("outputs", []):
                 if output.get("name") == "stderr":

@@ -19,10 +19,10 @@ from .simplex import (
     softmax_outputs,
     trajectory,
 )
-from .style import OKABE_ITO
+from .style import OKABE_ITO, figure
 
 __all__ = [
-    "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "entropy", "grouped",
-    "huffman_rate", "learning_curves", "loss_levels", "matching_loss", "matching_losses", "momentum_schedule",
-    "network", "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
+    "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "entropy", "figure",
+    "grouped", "huffman_rate", "learning_curves", "loss_levels", "matching_loss", "matching_losses",
+    "momentum_schedule", "network", "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
 ]  # fmt: skip
