@@ -6,6 +6,9 @@ markers as well.
 """
 
 from .curves import entropy, huffman_rate, learning_curves, momentum_schedule, two_class_cross_entropy
+from .features import feature_maps, filters
+from .jacobians import jacobian
+from .logits import incorrect_categories, logit_distributions, precision_recall
 from .matching import matching_loss, matching_losses
 from .network import network
 from .simplex import (
@@ -22,7 +25,8 @@ from .simplex import (
 from .style import OKABE_ITO, figure
 
 __all__ = [
-    "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "entropy", "figure",
-    "grouped", "huffman_rate", "learning_curves", "loss_levels", "matching_loss", "matching_losses",
-    "momentum_schedule", "network", "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
+    "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "entropy",
+    "feature_maps", "figure", "filters", "grouped", "huffman_rate", "incorrect_categories", "jacobian",
+    "learning_curves", "logit_distributions", "loss_levels", "matching_loss", "matching_losses", "momentum_schedule",
+    "network", "precision_recall", "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
 ]  # fmt: skip
