@@ -91,8 +91,8 @@ assert np.isclose(p[three] / p[seven], np.exp(z[three] - z[seven]))
 #
 # the *simplex*. One equation takes one dimension away, so $P$ has dimension $K - 1$: a segment for two
 # classes, a triangle for three, a tetrahedron for four. Its corners are the unit vectors $e_1, \dots, e_K$,
-# where all belief is on one class, and every other opinion is a mixture of the corners: $p = \sum_i p_i\,
-# e_i$.
+# where all belief is on one class, and every other opinion is a mixture of the corners:
+# $p = \sum_i p_i\, e_i$.
 #
 # That sentence is also a recipe for drawing. The triangle lives in three dimensions, and the board has two.
 # But a mixture stays a mixture under an *affine* map: send the corner $e_i$ to any point $v_i$ of the plane,
@@ -214,16 +214,16 @@ assert mg.metrics.on_simplex(P).all()
 #
 # ## The Jacobian
 #
-# How does the opinion move when the scores do? Take the logarithm first, $\log p_i = z_i - \log\sum_k
-# e^{z_k}$. The derivative of the last term by $z_j$ is $p_j$, so
+# How does the opinion move when the scores do? Take the logarithm first,
+# $\log p_i = z_i - \log\sum_k e^{z_k}$. The derivative of the last term by $z_j$ is $p_j$, so
 #
 # $$\frac1{p_i}\frac{\partial p_i}{\partial z_j} = \delta_{ij} - p_j
 #   \qquad\Longrightarrow\qquad
 #   \frac{\partial p_i}{\partial z_j} = p_i\,(\delta_{ij} - p_j),
 #   \qquad J = \operatorname{diag}(p) - p\,p^{\mathsf T}.$$
 #
-# Rows belong to outputs, columns to inputs. That was a derivation; now a proof. We type the result as a
-# formula, and the engine compares it with its own derivatives:
+# Rows belong to outputs, columns to inputs. That was a derivation; now a test that it could fail. We type the
+# result as a formula, and the engine compares its numbers with its own derivatives:
 
 # %%
 import sympy as sp
@@ -368,7 +368,8 @@ mg.plots.trajectory(
 # %% [markdown]
 # It starts near the centre, on the side of the eight, for an untrained network has hardly an opinion. Then it
 # wanders off to the nine, and only after that does it come home. No step of descent was made for this digit
-# alone: the path is what the other digits, which share the weights, made of it.
+# alone. Each serves 32 of them, which share the weights, and the path is what all of them together made of
+# it.
 #
 # ## More than three classes
 #
@@ -382,7 +383,7 @@ assert np.allclose(mg.plots.grouped(mg.softmax(scores).data, [3, 8, 9]), mg.soft
 # %% [markdown]
 # Another way is to add, and not to throw away. Do we see loops? 0, 6, 9 have one, 8 has two, and the others
 # none. The probabilities of a group add up to that of the group, every digit takes part, and a triangle is
-# enough again:
+# enough again. (The paths begin where they do because six digits out of ten are in the group at the top.)
 
 # %%
 loops = [(0, 6, 9), (8,), (1, 2, 3, 4, 5, 7)]
@@ -399,7 +400,8 @@ mg.plots.trajectory(
 # Or draw all ten, each with a corner of a polygon. It is still $p \mapsto pV$, and it is still a picture of
 # something. But a plane has two dimensions and the simplex nine, so that points that fall together on the
 # picture need not have been together: halfway between two opposite corners lies the same point as halfway
-# between two others.
+# between two others. Nine of the ten digits below arrive at their corners; of the two, which does not, nobody
+# can say from the picture whom it trusts instead.
 
 # %%
 assert np.allclose(*mg.plots.barycentric([[0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5]]))
@@ -489,8 +491,8 @@ mg.verify.exercise(row_times_jacobian, product_of_the_engine, _cases, hint="g p 
 # %% [markdown]
 # ### Exercise 4: where did she click?
 #
-# Somebody points at a place of the triangle. Which opinion is that? Find $p$ with $pV = (x, y)$ and $\sum_i
-# p_i = 1$. A click beside the triangle gives an answer too, with a negative entry.
+# Somebody points at a place of the triangle. Which opinion is that? Find $p$ with $pV = (x, y)$ and
+# $\sum_i p_i = 1$. A click beside the triangle gives an answer too, with a negative entry.
 
 # %% exercise="opinion_at"
 def opinion_at(xy, V):

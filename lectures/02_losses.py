@@ -5,8 +5,9 @@
 #
 # A classifier is judged by how often it is wrong, and trained by something else: a *loss* that is a smooth
 # substitute for mistakes. Some substitutes are excellent and some look excellent and are not. In this lecture
-# we look at the thing itself and at its stand-ins, find their gradients, and then let two of them repair the
-# same spoilt network, which one does in an epoch or two, and the other not at all (Tomasi 2019, section 2).
+# we look at the thing itself and at its stand-ins, find their gradients, and then let them repair the same
+# spoilt network, which one of them does in a few epochs, and another, which looks as good, hardly at all
+# (Tomasi 2019, section 2).
 
 # %%
 import numpy as np
@@ -78,8 +79,8 @@ figure
 # %% [markdown]
 # From far away both go down, and one might think that either would do. From near, on the right, the zero-one
 # risk is a staircase. It cannot be otherwise: there are 200 examples, so the risk is a multiple of 1/200, and
-# jumps when one of them crosses the boundary of a decision region. Between the jumps it is flat. Descent asks
-# for the slope at a point, and gets this:
+# jumps when one of them crosses the boundary of a decision region. Between the jumps it is flat. Descent
+# stands somewhere and asks for the slope, with respect to each weight. Here is the answer:
 
 # %%
 w = model[1].weight
@@ -171,8 +172,8 @@ print("the cases: ", mg.losses.TwoClassCrossEntropy(reduction="none")(p, y).data
 # Two perfect answers, and the switch gives no number. The library *selects* the case.
 #
 # Why a logarithm? Lecture 7 finds it in the length of messages. Here is a reason for engineers: it undoes the
-# exponential. Write $p = \sigma(u)$, where $u = z_1 - z_0$ is the lead of class 1. Then $-\log\sigma(u) =
-# \log(1 + e^{-u})$, and by the chain rule, with $\sigma' = \sigma(1 - \sigma)$,
+# exponential. Write $p = \sigma(u)$, where $u = z_1 - z_0$ is the lead of class 1. Then
+# $-\log\sigma(u) = \log(1 + e^{-u})$, and by the chain rule, with $\sigma' = \sigma(1 - \sigma)$,
 #
 # $$\frac{d\ell}{du} = -\frac1p\; p\,(1 - p) = p - 1 \quad (y = 1), \qquad
 #   \frac{d\ell}{du} = \frac1{1-p}\; p\,(1 - p) = p \quad (y = 0),$$
@@ -283,9 +284,10 @@ print("minus log-softmax:       ", -mg.log_softmax(z).data[0, 1])
 print("cross-entropy, gradient: ", cross_entropy(z, y).item(), mg.jacobian(lambda z: cross_entropy(z, y), z))
 
 # %% [markdown]
-# At the other end something subtler is lost. A network that is right, with a lead of 40, has the loss $\log(1
-# + e^{-40})$, about $4\cdot10^{-18}$. Computed as $-\log p_y$ it is 0, since $p_y$ rounds to 1, and the
-# gradient $p_y - 1$ is 0 as well. The library sums $1 - p_y$ from the other classes, and keeps all digits:
+# At the other end something subtler is lost. A network that is right, with a lead of 40, has the loss
+# $\log(1 + e^{-40})$, about $4\cdot10^{-18}$. Computed as $-\log p_y$ it is 0, since $p_y$ rounds to 1, and
+# the gradient $p_y - 1$ is 0 as well. The library sums $1 - p_y$ from the other classes, and keeps all
+# digits:
 
 # %%
 z, y = np.array([[40.0, 0.0]]), np.array([0])
@@ -307,8 +309,9 @@ def quadratic_of_softmax(z, y):
 
 
 figure = mg.plots.figure((17, 6.6), dpi=72)
-for ax, loss in zip(figure.subplots(1, 2), (cross_entropy, quadratic_of_softmax), strict=True):
-    mg.plots.simplex(ax, 3, label=0)
+both = {"cross-entropy": cross_entropy, "quadratic of softmax": quadratic_of_softmax}
+for ax, (name, loss) in zip(figure.subplots(1, 2), both.items(), strict=True):
+    mg.plots.simplex(ax, 3, label=0).set_title(name, fontsize=18, pad=30)
     mg.plots.loss_levels(loss, 0, ax)
     mg.plots.descent_field(loss, 0, ax)
 figure
@@ -323,7 +326,7 @@ figure
 # %%
 p = np.array([0.01, 0.98, 0.01])
 J = Softmax().jacobian(np.log(p))
-for name, loss in (("cross-entropy", cross_entropy), ("quadratic of softmax", quadratic_of_softmax)):
+for name, loss in both.items():
     g = mg.jacobian(lambda z, loss=loss: loss(z, np.array([0])), np.log(p)[None])[0]
     print(f"{name:>20}: p moves by {np.linalg.norm(J @ g):.6f} times the rate")
 
@@ -460,9 +463,9 @@ figure
 # %% [markdown]
 # The cross-entropy hardly notices. Each wrong certainty pulls with the full slope of 1, and after a few
 # epochs the network is about as good as if nobody had lied to it. The quadratic loss of the softmax has lost
-# its way: a larger rate makes no difference to a slope of $10^{-5}$, and of the fifteen epochs most are spent
-# on a plain. The quadratic loss of the scores does not stall, as it knows no plain, but it wants scores near
-# 0 and 1, and those that it finds are far from there.
+# its way: no rate makes up for slopes of $10^{-5}$, and after fifteen epochs it still misreads four digits in
+# ten. The quadratic loss of the scores does not stall, as it knows no plain, but it wants scores near 0 and
+# 1, and those that it finds are far from there.
 #
 # ## What to remember
 #

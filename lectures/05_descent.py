@@ -394,7 +394,7 @@ for name, size, lr in (("batch", None, 1.0), ("mini-batch", 32, 0.3), ("online",
     history = runs[name] = mg.training.fit(
         model, cross_entropy, optimizer, train, train, epochs=10, batch_size=size,
         progress=False,
-    )  # "validated" on the training set: the risk at the end of each epoch  # fmt: skip
+    )  # "validated" on the training set: the risk at the end of each epoch
     time = 1e6 * sum(history.seconds) / (10 * len(train))
     risk = history.validation_loss[-1]
     print(f"{name:>10}: {optimizer.steps:5} steps, risk {risk:.4f}, {time:3.0f} us a sample")
@@ -405,7 +405,7 @@ for (name, history), colour, marker in zip(runs.items(), ("vermilion", "blue", "
     ax.semilogy(
         range(1, 11), history.validation_loss, color=mg.plots.OKABE_ITO[colour], marker=marker, markersize=9,
         linewidth=2.5, label=name,
-    )  # fmt: skip
+    )
 ax.legend(fontsize=16, frameon=False)
 ax.figure
 
@@ -440,7 +440,7 @@ def excess(lr, plateau=None):
     history = mg.training.fit(
         layer, risk_of, optimizer, (x, q), (x, q), epochs=30, batch_size=8,
         plateau=plateau, progress=False,
-    )  # fmt: skip
+    )
     return np.array(history.validation_loss) - least, np.array(history.learning_rate)
 
 
@@ -456,7 +456,7 @@ ax = slide("epoch", "risk above the minimum")
 for values, colour, marker, label in (
     (high, "vermilion", "s", "constant rate 0.06"), (low, "green", "^", "constant rate 0.006"),
     (dropping, "blue", "o", "0.06, divided by 10 at a plateau"),
-):  # fmt: skip
+):
     ax.semilogy(
         range(1, 31), values, color=mg.plots.OKABE_ITO[colour], marker=marker, markersize=7, linewidth=2.2, label=label
     )
@@ -482,7 +482,7 @@ optimizer = mg.optim.SGD(layer.parameters(), lr=0.95 * limit)
 history = mg.training.fit(
     layer, risk_of, optimizer, (x, q), epochs=10_000, batch_size=None,
     weight_tolerance=3e-3, progress=False,
-)  # fmt: skip
+)
 print(f"stopped after {history.epochs} steps: {history.stopped}")
 print(f"the risk is {history.loss[-1] - least:.4f} above its minimum of {least:.4f}")
 
@@ -502,7 +502,7 @@ optimizer = mg.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 history = mg.training.fit(
     model, cross_entropy, optimizer, train[:200], validation,
     epochs=150, batch_size=16, patience=25, progress=False,
-)  # fmt: skip
+)
 print(f"epoch {history.epochs}: {history.stopped}")
 print(f"the weights are those of epoch {history.best_epoch}")
 _, error = mg.training.evaluate(model, cross_entropy, test)
@@ -660,4 +660,4 @@ _cases = [(losses, 0.5, 0.1, patience) for losses, patience in zip(_falling, (0,
 mg.verify.exercise(
     plateau_rates, rates_of_the_library, [*_cases, (np.ones(12), 1.0, 0.5, 2)],
     hint="an equal loss is no smaller one, and the rate of an epoch is fixed before its loss is known",
-)  # fmt: skip
+)

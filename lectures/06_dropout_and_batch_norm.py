@@ -275,7 +275,7 @@ for runs, colour, marker, name in ((without, "vermilion", "s", "without"), (with
         ax.semilogy(
             range(1, 101), curve, style, color=mg.plots.OKABE_ITO[colour], marker=marker, markevery=10, markersize=9,
             linewidth=2.5, label=f"{name}, {where}",
-        )  # fmt: skip
+        )
 ax.legend(fontsize=15, frameon=False)
 ax.figure
 
@@ -353,7 +353,7 @@ assert mg.verify.audit(["batch_norm"]).passed
 mg.verify.compare(
     mg.batch_norm, lambda x, w, b: (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * w + b,
     x=x, weight=weight, bias=bias,
-)  # fmt: skip
+)
 
 # %% tags=["hide-input"]
 x = np.random.default_rng(5).normal(size=(6, 3))

@@ -303,7 +303,7 @@ model = network()
 trainer = mg.locoprop.LocoProp(
     model, risk, variant="matching", activation_lr=3.0, weight_lr=3.0, inner_step=0.03,
     iterations=10,
-)  # fmt: skip
+)
 for batch in mg.data.batches(train, 64, np.random.default_rng(0)):
     trainer.step(*batch)
 before = float(risk(model(x), labels))
@@ -320,7 +320,7 @@ for (name, losses), (colour, marker), which in zip(
     ax.plot(
         losses - losses[0], color=mg.plots.OKABE_ITO[colour], marker=marker, markersize=9, linewidth=2.5,
         label=f"{which} layer ({name})",
-    )  # fmt: skip
+    )
 ax.legend(fontsize=16, frameon=False)
 ax.figure
 
@@ -354,7 +354,7 @@ def ten_epochs(step_of, epochs=10):
     return risks, seconds, mg.training.evaluate(model, risk, validation)[1]
 
 
-momentum = descent(lambda parameters: mg.optim.SGD(parameters, lr=0.1, momentum=0.9))
+momentum = descent(lambda parameters: mg.optim.SGD(parameters, lr=0.3, momentum=0.9))
 local = {"variant": "matching", "activation_lr": 3.0}
 methods = {
     "SGD": plain,
@@ -391,9 +391,9 @@ print(f"momentum, 60 epochs: risk {risks[-1]:.4f}, validation {error:.1%}, {seco
 print(f"LocoProp, moving anchor, 10 epochs: {runs['LocoProp, moving anchor'][1]:.2f} s")
 
 # %% [markdown]
-# Smaller still. On one machine, with small layers and cheap data, the plain method holds its own, and whoever
-# reports risk against epochs alone should say so. The balance shifts where a pass through the network is
-# dear: where data come slowly, or where the layers live on different machines and the pass is a queue of
+# Smaller by far. On one machine, with small layers and cheap data, the plain method holds its own, and
+# whoever reports risk against epochs alone should say so. The balance shifts where a pass through the network
+# is dear: where data come slowly, or where the layers live on different machines and the pass is a queue of
 # messages.
 #
 # And a small training risk is not the aim, either: by the validation error, these methods can hardly be told
@@ -460,7 +460,7 @@ _cases = [
     (size * _rng.normal(size=(N, I)), _rng.integers(K, size=N), _rng.normal(size=(H, I)), _rng.normal(size=H),
      _rng.normal(size=(K, H)), _rng.normal(size=K), gamma)
     for N, I, H, K, size, gamma in ((3, 2, 4, 5, 1.0, 0.5), (6, 4, 3, 2, 0.3, 3.0))
-]  # fmt: skip
+]
 mg.verify.exercise(
     mirror_target, target_by_the_tape, _cases, hint="p - e_y of each example, back through W2 and through tanh"
 )
