@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,14 @@ EVALUATION: dict[str, Callable[..., Any]] = {
 }
 
 
+def typeset(name: str) -> str:
+    """A name as LaTeX: words stand upright, or they would look like products of letters, and hats are hats."""
+    letter, _, mark = name.partition("_")
+    if mark == "hat":
+        return rf"\hat{{{letter}}}"
+    return re.sub(r"^([A-Za-z]{2,})(?![A-Za-z])", r"\\mathrm{\1}", sp.latex(sp.Symbol(name)))
+
+
 class Formula:
     """``y[indices] = expression``, in which ``tables`` gives the values of constants by name.
 
@@ -168,8 +177,10 @@ class Formula:
 
     def latex(self, output: str = "y") -> str:
         """The formula as LaTeX, ``output`` being the name on the left."""
-        left = f"{output}_{{{' '.join(map(str, self.indices))}}}" if self.indices else output
-        return f"{left} = {sp.latex(self.expression)}"
+        left = f"{output}_{{{' '.join(map(sp.latex, self.indices))}}}" if self.indices else output
+        names = {symbol: typeset(symbol.name) for symbol in self.expression.atoms(sp.Symbol)}
+        right = sp.latex(self.expression, symbol_names=names)
+        return f"{left} = " + re.sub(r"(?<=\\delta_\{)(\w) (?=\\mathrm)", r"\1,\\,", right)
 
     def _repr_latex_(self) -> str:
         return f"${self.latex()}$"

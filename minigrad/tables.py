@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .formula import typeset
 from .jacobian import split
 from .operation import Operation, registry
 
@@ -135,7 +136,8 @@ def in_words(formula: Any, left: str) -> Math:
     """A formula with what it is the formula of: plain, and as LaTeX."""
     letters = f"[{', '.join(map(str, formula.indices))}]" if formula.indices else ""
     top, _, bottom = left.partition("/")
-    latex = rf"\frac{{\partial {top[1:]}}}{{\partial {bottom[1:]}}}" if bottom else left
+    slope = rf"\frac{{\partial {typeset(top[1:])}}}{{\partial {typeset(bottom[1:])}}}"
+    latex = typeset(left) if not bottom else rf"\left({slope}\right)" if letters else slope
     return Math(f"{left}{letters} = {formula.expression}", formula.latex(latex))
 
 

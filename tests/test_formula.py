@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from minigrad.formula import Formula, exact, indices, inside, largest, sp, total, variable
+from minigrad.formula import Formula, exact, indices, inside, largest, sp, total, typeset, variable
 from minigrad.jacobian import split
 from minigrad.operation import registry
 
@@ -75,3 +75,22 @@ def test_inside_is_zero_outside() -> None:
 def test_import_is_light(module: str) -> None:
     code = f"import sys, minigrad; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "latex"),
+    [
+        ("z", "z"), ("z0", "z_{0}"), ("gamma", r"\gamma"), ("labels", r"\mathrm{labels}"), ("a_hat", r"\hat{a}"),
+        ("prediction0", r"\mathrm{prediction}_{0}"), ("k_0", "k_{0}"), ("K", "K"),
+    ],
+)  # fmt: skip
+def test_words_stand_upright(name, latex):
+    assert typeset(name) == latex
+
+
+def test_a_letter_and_a_word_are_told_apart():
+    z, labels = variable("z", ["K"]), variable("labels", integer=True)
+    j = indices("j")
+    written = Formula(sp.KroneckerDelta(j, labels) * z[labels], j).latex("loss")
+    assert r"\delta_{j,\,\mathrm{labels}}" in written
+    assert r"{z}_{\mathrm{labels}}" in written

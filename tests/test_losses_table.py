@@ -61,8 +61,12 @@ def test_what_is_found(by_name, name, convex, aligned, shifts, bounded):
 
 def test_formulas_sources_and_forms(table, by_name):
     assert by_name["BinaryCrossEntropy"]["source"].endswith("corrected by K-1, K-2")
-    assert by_name["MaxMargin"]["formula"].latex.startswith(r"loss = \begin{cases} \gamma + \max_{j, j \neq y} {z}_{j}")
-    assert by_name["LogOdds"]["gradient"].latex.startswith(r"\frac{\partial loss}{\partial z}_{i} = c \left(")
+    assert by_name["MaxMargin"]["formula"].latex.startswith(
+        r"\mathrm{loss} = \begin{cases} \gamma + \max_{j, j \neq y} {z}_{j}"
+    )
+    assert by_name["LogOdds"]["gradient"].latex.startswith(
+        r"\left(\frac{\partial \mathrm{loss}}{\partial z}\right)_{i} = c \left("
+    )
     assert "noise=[0.5, 0.2, 0.3], num_samples=4" in table.render()
     for form in FORMATS:
         assert len(table.render(form).splitlines()) > len(table.rows)
