@@ -277,14 +277,15 @@ def _epoch(run: Run, loss: Any, steps: Any, tick: Callable[[], Any]) -> float:
     total = 0.0
     seen = 0
     for x, y in steps:
-        scores = run.model(x)
-        try:
-            risk = loss(scores, y)
-            value = float(risk)
-        except ValueError:
-            if np.isfinite(scores.data).all():
-                raise
-            value = math.nan  # some losses refuse what is not a number
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told in words below
+            scores = run.model(x)
+            try:
+                risk = loss(scores, y)
+                value = float(risk)
+            except ValueError:
+                if np.isfinite(scores.data).all():
+                    raise
+                value = math.nan  # some losses refuse what is not a number
         if not math.isfinite(value):
             raise _diverged(f"the loss is {value}", run.history.epochs + 1, run.optimizer.lr)
         risk.backward()

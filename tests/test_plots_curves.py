@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigrad import information, optim, plots
+from minigrad import information, optim, plots, transfer
 
 
 def test_two_class_cross_entropy():
@@ -56,3 +56,14 @@ def test_given_axes_are_drawn_on():
     ax = plots.entropy()
     assert plots.huffman_rate(ax=ax) is ax
     assert plots.two_class_cross_entropy(ax) is plots.momentum_schedule(ax=ax, steps=3) is ax
+
+
+def test_a_notebook_shows_a_figure_with_words_for_those_who_cannot_see_it():
+    for ax, words in (
+        (plots.entropy(), "bits a source bit against probability q of a one"),
+        (plots.matching_loss(transfer.Sigmoid()), "sigmoid: the area is"),
+        (plots.simplex(classes=["cat", "dog", "frog"]), "cat"),
+    ):
+        picture, metadata = ax.figure._repr_png_()
+        assert picture.startswith(b"\x89PNG")
+        assert words in metadata["alt"]

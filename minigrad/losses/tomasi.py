@@ -99,7 +99,7 @@ class TwoClassCrossEntropy(Loss):
     def forward(self, p: Any, labels: Any) -> Any:
         self.check(p, labels)
         with np.errstate(divide="ignore"):
-            return np.where(np.asarray(labels) == 1, -np.log(p), -np.log1p(-p))
+            return np.where(np.asarray(labels) == 1, -np.log(p), -np.log1p(-p)) + 0.0  # no -0
 
     def slopes(self, p: Any, labels: Any) -> Any:
         """-1/p for label 1 and 1/(1 - p) for label 0."""

@@ -139,7 +139,7 @@ def entropy(p: float | None = None, ax: Axes | None = None) -> Axes:
 
 
 def huffman_rate(q: float = 0.1, blocks: Sequence[int] = tuple(range(1, 9)), ax: Axes | None = None) -> Axes:
-    """The rate of Huffman codes of blocks of m bits, in bits a source bit, with its bounds H <= rate < H + 1/m (TC-27).
+    """The rate of Huffman codes of blocks of m bits, in bits a source bit, with its bounds H <= rate < H + 1/m (TC-24).
 
     The source emits independent bits, ones with probability ``q``; the longer the blocks, the closer to its entropy.
     """

@@ -58,7 +58,8 @@ def _shown() -> type[Any]:
 
 
 def _in_words(ax: Axes) -> str:
-    """For those who cannot see it: the title of a plot, or what is drawn against what."""
+    """For those who cannot see it: the title of a plot, or what is drawn against what, or what is written in it."""
     titles = (ax.get_title(loc=place) for place in ("center", "left", "right"))
     against = " against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel())))
-    return next(filter(None, titles), against).replace("\n", " ")
+    written = ", ".join(text.get_text() for text in ax.texts)
+    return (next(filter(None, titles), "") or against or written).replace("\n", " ")
