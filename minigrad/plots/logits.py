@@ -30,7 +30,7 @@ def logit_distributions(logits: Any, labels: Any, ax: Axes | None = None, *, bin
     A true logit is that of the class of its sample. Where the smallest true one lies above the largest false one, one
     threshold parts them, and the gap between is shaded; otherwise the overlap is, in which single logits can be wrong.
 
-    Raises as `metrics.logit_separation` does.
+    Raises as `metrics.logit_separation` does, and ValueError for one class and for logits that are infinite.
     """
     from ..metrics import logit_separation
     from ..tensor import as_array
@@ -39,6 +39,8 @@ def logit_distributions(logits: Any, labels: Any, ax: Axes | None = None, *, bin
     logits, labels = as_array(logits), as_array(labels)
     if logits.shape[1] < 2:
         raise ValueError(f"logit_distributions: logits {logits.shape}: one class has no false logits; give two or more")
+    if not np.isfinite(logits).all():
+        raise ValueError(f"logit_distributions: logits {logits.shape} hold infinities: no axis has a place for them")
     mine = np.zeros(logits.shape, bool)
     mine[np.arange(len(logits)), labels] = True
     ax = axes(ax)
@@ -55,7 +57,7 @@ def logit_distributions(logits: Any, labels: Any, ax: Axes | None = None, *, bin
     ax.axvspan(*sorted((lowest, highest)), color=colour, alpha=0.3, linewidth=0, zorder=0)
     ax.axvline(lowest, color=OKABE_ITO["blue"], linewidth=2.5, linestyle="--", label="smallest true logit")
     ax.axvline(highest, color=OKABE_ITO["vermilion"], linewidth=2.5, linestyle=":", label="largest false logit")
-    words = f"separated: a gap of {gap:.3g}" if gap > 0 else f"not separated: they overlap by {-gap:.3g}"
+    words = f"separated: a gap of {gap:.3g}" if gap > 0 else f"not separated: they overlap by {abs(gap):.3g}"
     ax.set_title(words, fontsize=TEXT)
     ax.set_xlabel("logit", fontsize=TEXT)
     ax.set_ylabel("density", fontsize=TEXT)
@@ -94,7 +96,10 @@ def precision_recall(
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
     ax.set_xlabel("recall", fontsize=TEXT)
     ax.set_ylabel("precision", fontsize=TEXT)
-    ax.legend(title="average precision", title_fontsize=14, fontsize=14, frameon=False, loc="lower left")
+    ax.legend(
+        title="average precision", title_fontsize=14, fontsize=14, frameon=False, loc="center left",
+        bbox_to_anchor=(1, 0.5),
+    )  # fmt: skip
     return ax
 
 
@@ -116,7 +121,7 @@ def incorrect_categories(
     label : the correct category, from 0
     terms : names and losses, by default those of US 12387092, each in the sign of its formula (4)
 
-    Raises ValueError for a p that is not inside the simplex and for a label that is none of its categories.
+    Raises ValueError for a p that is not inside the simplex, a label that is none of its categories, and no terms.
     """
     from .. import losses
     from ..metrics import on_simplex
@@ -127,6 +132,8 @@ def incorrect_categories(
         raise ValueError(f"incorrect_categories: p={p}: give two or more probabilities above 0 that sum to 1")
     if not 0 <= label < len(p):
         raise ValueError(f"incorrect_categories: label={label!r}: expected a category from 0 to {len(p) - 1}")
+    if terms is not None and not terms:
+        raise ValueError("incorrect_categories: no terms: name some losses, or leave terms out for those of the patent")
     if terms is None:
         terms = {
             "cross-entropy": losses.CrossEntropy(),
@@ -139,7 +146,8 @@ def incorrect_categories(
     ax = axes(ax)
     categories = np.arange(len(p))
     bars = ax.bar(categories, p, width=0.86, color="0.85", edgecolor="0.4")
-    bars[label].set(facecolor=OKABE_ITO["sky blue"], hatch="//")
+    bars[label].set(facecolor=OKABE_ITO["yellow"], hatch="//")  # the one colour that no arrow has
+    reached = [p]
     places = np.linspace(-0.34, 0.34, len(terms)) if len(terms) > 1 else [0.0]
     for (name, loss), place, (colour, _) in zip(terms.items(), places, LOOKS * len(terms), strict=False):
         z = Tensor(np.log(p)[None], requires_grad=True)
@@ -148,14 +156,19 @@ def incorrect_categories(
         g = z.grad[0]
         step = -(p * g - p * (p @ g))
         length = 0.14 * step / (np.abs(step).max() or 1.0)
+        reached.append(p + length)
         ax.vlines(categories + place, p, p + length, color=colour, linewidth=3)
         for sign, marker in ((1, "^"), (-1, "v")):
             there = np.sign(step) == sign
             ax.plot((categories + place)[there], (p + length)[there], marker, color=colour, markersize=10)
         ax.plot([], [], color=colour, linewidth=3, label=name)
     ax.set_xticks(categories, [f"category {k}" + ("\ncorrect" if k == label else "") for k in categories])
-    ax.set_ylim(min(-0.16, -0.05), max(p) + 0.2)
+    ax.set_ylim(min(0, np.min(reached)) - 0.04, np.max(reached) + 0.04)
+    ax.set_title("where a descent step on each loss moves p", fontsize=TEXT)
     ax.axhline(0, color="0.4", linewidth=1)
     ax.set_ylabel("probability, and where it moves", fontsize=TEXT)
-    ax.legend(fontsize=14, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
+    ax.legend(
+        title="from left to right", title_fontsize=14, fontsize=14, frameon=False, loc="center left",
+        bbox_to_anchor=(1, 0.5),
+    )  # fmt: skip
     return ax
