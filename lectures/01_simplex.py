@@ -17,8 +17,9 @@ import minigrad as mg
 from minigrad.ops.softmax import Softmax
 from minigrad.snapshots import Snapshots
 
+nn = mg.nn
 train, validation, test = mg.data.digits()
-model = mg.nn.Sequential(mg.nn.Flatten(), mg.nn.Linear(64, 24), mg.nn.Tanh(), mg.nn.Linear(24, 10)).reset(0)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 10)).reset(0)
 history = Snapshots(limit=64, per="step")
 mg.training.fit(
     model, mg.losses.CrossEntropy(), mg.optim.SGD(model.parameters(), lr=0.05), train, epochs=30,
@@ -79,7 +80,7 @@ mg.tables.formulas("softmax")
 
 # %%
 three, seven = 3, 7
-print(f"lead of the three over the seven: {z[three] - z[seven]:.3f}; odds {p[three] / p[seven]:.3f} to 1")
+print(f"three over seven: a lead of {z[three] - z[seven]:.3f}; odds {p[three] / p[seven]:.3f} to 1")
 assert np.isclose(p[three] / p[seven], np.exp(z[three] - z[seven]))
 
 # %% [markdown]
@@ -243,7 +244,8 @@ check
 # %%
 report = mg.verify.audit(["softmax"])
 assert report.passed
-print("\n".join(str(report).splitlines()[:2]))
+for row in report.rows:
+    print(f"{row.name}: {', '.join(row.independent)}; {row.mutants} wrong copies, all caught")
 
 # %% [markdown]
 # Now look at the matrix, for scores with a clear favourite:
@@ -271,7 +273,8 @@ print(J.round(3))
 
 # %%
 eigenvalues, vectors = np.linalg.eigh(J)
-print("eigenvalues:", eigenvalues.round(4), " null vector:", (vectors[:, 0] / vectors[0, 0]).round(4))
+null = vectors[:, 0] / vectors[0, 0]
+print("eigenvalues:", eigenvalues.round(4), " null vector:", null.round(4))
 assert np.allclose(J @ np.ones(3), 0)
 assert np.allclose(J, J.T)
 assert np.linalg.matrix_rank(J) == 2
@@ -343,8 +346,9 @@ figure
 
 # %%
 h = 1e-4
+points = np.array([[0.0, 0.0], [1.0, 0.0]])
 for T in (1.0, 0.3, 0.05):
-    tied, ahead = (mg.jacobian(lambda z, T=T: mg.softmax(z / T), np.array(z))[0, 0] for z in ([0.0, 0], [1.0, 0]))
+    tied, ahead = (mg.jacobian(lambda z, T=T: mg.softmax(z / T), z)[0, 0] for z in points)
     print(f"T = {T:4}: slope {tied:.4f} at a tie, {ahead:.2e} with a lead of 1")
     assert np.isclose(tied, 1 / (4 * T))
 before, after = (np.eye(2)[mg.metrics.decide([1.0 + step, 0.0])] for step in (-h, h))
@@ -360,10 +364,9 @@ print("the arg max:", (after - before) / (2 * h))
 # %%
 n = 149
 p_of_time = mg.plots.softmax_outputs(model, history, train.x)
+when = {"times": history.times, "unit": history.per}
 board = mg.plots.figure((10, 6), dpi=80).subplots()
-mg.plots.trajectory(
-    p_of_time[:, n], board, labels=train.y[n], parts=[3, 8, 9], times=history.times, unit=history.per
-).figure
+mg.plots.trajectory(p_of_time[:, n], board, labels=train.y[n], parts=[3, 8, 9], **when).figure
 
 # %% [markdown]
 # It starts near the centre, on the side of the eight, for an untrained network has hardly an opinion. Then it
@@ -378,7 +381,8 @@ mg.plots.trajectory(
 
 # %%
 scores = np.random.default_rng(1).normal(size=10)
-assert np.allclose(mg.plots.grouped(mg.softmax(scores).data, [3, 8, 9]), mg.softmax(scores[[3, 8, 9]]).data)
+given = mg.plots.grouped(mg.softmax(scores).data, [3, 8, 9])
+assert np.allclose(given, mg.softmax(scores[[3, 8, 9]]).data)
 
 # %% [markdown]
 # Another way is to add, and not to throw away. Do we see loops? 0, 6, 9 have one, 8 has two, and the others
@@ -392,9 +396,8 @@ p_test = mg.plots.softmax_outputs(model, history, test.x)
 group_of = {digit: g for g, group in enumerate(loops) for digit in group}
 labels, names = [group_of[y] for y in test.y[some].tolist()], ["one loop", "two", "none"]
 board = mg.plots.figure((10, 6), dpi=80).subplots()
-mg.plots.trajectory(
-    mg.plots.grouped(p_test[:, some], loops), board, labels=labels, classes=names, times=history.times, unit=history.per
-).figure
+p_loops = mg.plots.grouped(p_test[:, some], loops)
+mg.plots.trajectory(p_loops, board, labels=labels, classes=names, **when).figure
 
 # %% [markdown]
 # Or draw all ten, each with a corner of a polygon. It is still $p \mapsto pV$, and it is still a picture of
@@ -407,9 +410,8 @@ mg.plots.trajectory(
 assert np.allclose(*mg.plots.barycentric([[0.5, 0, 0.5, 0], [0, 0.5, 0, 0.5]]))
 first = [np.flatnonzero(test.y == digit)[0] for digit in range(10)]
 board = mg.plots.figure((10, 6), dpi=80).subplots()
-mg.plots.trajectory(
-    p_test[:, first], board, labels=test.y[first], classes=list("0123456789"), times=history.times, unit=history.per
-).figure  # fmt: skip
+digits = [str(digit) for digit in range(10)]
+mg.plots.trajectory(p_test[:, first], board, labels=test.y[first], classes=digits, **when).figure
 
 # %% [markdown]
 # ## What to remember

@@ -43,7 +43,8 @@ def linear(seed=0):
 
 model = linear()
 start = {name: array.copy() for name, array in model.state_dict().items()}
-mg.training.fit(model, cross_entropy, mg.optim.SGD(model.parameters(), lr=0.5), train, epochs=30, progress=False)
+optimizer = mg.optim.SGD(model.parameters(), lr=0.5)
+mg.training.fit(model, cross_entropy, optimizer, train, epochs=30, progress=False)
 goal = model.state_dict()
 few = train[:200]
 
@@ -201,7 +202,8 @@ mg.tables.formulas("cross_entropy")
 
 # %%
 z, y = rng.normal(size=(5, 2)), np.array([0, 1, 1, 0, 1])
-assert np.isclose(cross_entropy(z, y).item(), mg.losses.TwoClassCrossEntropy()(mg.softmax(z)[:, 1], y).item())
+of_two = mg.losses.TwoClassCrossEntropy()(mg.softmax(z)[:, 1], y)
+assert np.isclose(cross_entropy(z, y).item(), of_two.item())
 assert np.isclose(cross_entropy(np.zeros((1, 10)), np.array([3])).item(), np.log(10))
 
 # %% [markdown]
@@ -242,7 +244,8 @@ assert np.allclose(mg.jacobian(lambda z: cross_entropy(z.reshape(1, -1), q[None]
 print("with the diagonal alone:", (-q / p @ np.diag(np.diag(J))).round(4))
 report = mg.verify.audit(["cross_entropy", "squared_error", "two_class_cross_entropy"])
 assert report.passed
-print("\n".join(str(report).splitlines()[:4]))
+for row in report.rows:
+    print(f"{row.name}: {', '.join(row.independent)}; {row.mutants} wrong copies, all caught")
 
 # %% [markdown]
 # Once more differentiated, $p - q$ gives $J$ again: the Hessian of the cross-entropy is the Jacobian of
@@ -281,7 +284,8 @@ z, y = np.array([[0.0, -2000.0]]), np.array([1])
 with np.errstate(divide="ignore"):
     print("minus the log of softmax:", -np.log(mg.softmax(z).data)[0, 1])
 print("minus log-softmax:       ", -mg.log_softmax(z).data[0, 1])
-print("cross-entropy, gradient: ", cross_entropy(z, y).item(), mg.jacobian(lambda z: cross_entropy(z, y), z))
+g = mg.jacobian(lambda z: cross_entropy(z, y), z)
+print("cross-entropy, gradient: ", cross_entropy(z, y).item(), g)
 
 # %% [markdown]
 # At the other end something subtler is lost. A network that is right, with a lead of 40, has the loss
@@ -308,6 +312,12 @@ def quadratic_of_softmax(z, y):
     return squared_error(mg.softmax(z), one_hot(y, z.shape[1]))
 
 
+def quadratic_of_scores(z, y):
+    """||z - e_y||^2."""
+    return squared_error(z, one_hot(y, z.shape[1]))
+
+
+# %%
 figure = mg.plots.figure((17, 6.6), dpi=72)
 both = {"cross-entropy": cross_entropy, "quadratic of softmax": quadratic_of_softmax}
 for ax, (name, loss) in zip(figure.subplots(1, 2), both.items(), strict=True):
@@ -349,8 +359,9 @@ u = np.array([-12.0, -4.0, 0.0, 4.0])
 pairs, right_class = np.stack([np.zeros(4), u], axis=1), np.ones(4, dtype=int)
 p = mg.softmax(pairs).data[:, 1]
 for name, loss, expected in (
-    ("cross-entropy", cross_entropy, -(1 - p)), ("quadratic", quadratic_of_softmax, -4 * p * (1 - p) ** 2),
-):  # fmt: skip
+    ("cross-entropy", cross_entropy, -(1 - p)),
+    ("quadratic", quadratic_of_softmax, -4 * p * (1 - p) ** 2),
+):
     slope = 4 * mg.jacobian(lambda z, loss=loss: loss(z, right_class), pairs).reshape(4, 2)[:, 1]
     assert np.allclose(slope, expected)
     print(f"{name:>13}: slopes at u = -12, -4, 0, 4: ", *(f"{s:9.2g}" for s in slope))
@@ -389,7 +400,8 @@ figure
 # %%
 def network():
     """64-32-10, the same random weights each time."""
-    return mg.nn.Sequential(mg.nn.Flatten(), mg.nn.Linear(64, 32), mg.nn.Tanh(), mg.nn.Linear(32, 10)).reset(0)
+    nn = mg.nn
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)).reset(0)
 
 
 def errors(loss, before, rate, epochs=15):
@@ -403,11 +415,7 @@ def errors(loss, before, rate, epochs=15):
     ).validation_error]  # fmt: skip
 
 
-def quadratic_of_scores(z, y):
-    """||z - e_y||^2."""
-    return squared_error(z, one_hot(y, z.shape[1]))
-
-
+# %%
 candidates = {
     "cross-entropy": (cross_entropy, (0.1, 0.2, 0.5)),
     "quadratic of scores": (quadratic_of_scores, (0.01, 0.02, 0.04)),
@@ -422,7 +430,8 @@ def best(before):
         runs = {rate: errors(loss, before, rate) for rate in rates}
         rate = min(runs, key=lambda rate: (min(runs[rate]), runs[rate][-1]))
         found[name] = rate, runs[rate]
-        print(f"{name:>20}, rate {rate:<4}: validation error from {runs[rate][0]:.0%} to {min(runs[rate]):.1%}")
+        first, least = runs[rate][0], min(runs[rate])
+        print(f"{name:>20}, rate {rate:<4}: validation error from {first:.0%} to {least:.1%}")
     return found
 
 
@@ -437,9 +446,8 @@ fresh = best(network().state_dict())
 # %%
 spoilt = network()
 misled = (train.x, (train.y + 1) % 10)
-mg.training.fit(
-    spoilt, cross_entropy, mg.optim.SGD(spoilt.parameters(), lr=0.5), misled, epochs=40, progress=False
-)  # fmt: skip
+optimizer = mg.optim.SGD(spoilt.parameters(), lr=0.5)
+mg.training.fit(spoilt, cross_entropy, optimizer, misled, epochs=40, progress=False)
 believed = mg.softmax(spoilt(train.x)).data[np.arange(len(train)), train.y]
 print(f"probability of the true class: median {np.median(believed):.1e}")
 repaired = best(spoilt.state_dict())

@@ -86,9 +86,10 @@ ax.set_title("a Huffman code for blocks of three bits", fontsize=18)
 ax.figure
 
 # %% [markdown]
-# No codeword is the beginning of another, since codewords stand at the leaves of a tree. So a decoder needs
-# no commas: it walks down the tree, and when it arrives at a leaf a block is complete. And no room is wasted:
-# every inner node has two children, which is what a Kraft sum $\sum_i 2^{-\ell_i}$ of exactly 1 says.
+# No codeword is the beginning of another, since codewords stand at the leaves of a tree: above it is drawn
+# for blocks of three, each node with its probability. So a decoder needs no commas: it walks down the tree,
+# and when it arrives at a leaf a block is complete. And no room is wasted: every inner node has two children,
+# which is what a Kraft sum $\sum_i 2^{-\ell_i}$ of exactly 1 says.
 #
 # ## A real stream, there and back
 #
@@ -100,7 +101,8 @@ message = (rng.random(10_000) < q).astype(np.uint8)
 code = information.huffman_block_code(q, 6)
 sent = code.encode(message)
 assert np.array_equal(code.decode(sent), message)
-print(f"{len(message)} bits were sent as {len(sent)}; expected {10_000 * code.rate:.0f}; ones: {message.mean():.4f}")
+print(f"{len(message)} bits were sent as {len(sent)}; expected: {len(message) * code.rate:.0f}")
+print(f"(of these bits {message.mean():.2%} were ones)")
 
 # %% [markdown]
 # Less than half, and not a bit lost. (The stream also says how long the message is; without that the last,
@@ -123,7 +125,8 @@ for m in (1, 2, 3, 6, 10):
     code = information.huffman_block_code(q, m)
     low, high = code.bounds
     assert low <= code.rate < high
-    print(f"m = {m:2}: {len(code.codewords):4} codewords, {code.rate:.6f} bits a source bit, limit {H:.6f}")
+    print(f"m = {m:2}: {len(code.codewords):4} codewords, {code.rate:.6f} bits a source bit")
+print(f"{'the limit:':>22} {H:.6f}")
 
 # %%
 mg.plots.huffman_rate(q, blocks=range(1, 11)).figure
@@ -159,11 +162,11 @@ mg.plots.entropy().figure
 # fair die has 2.585 bits.
 
 # %%
-print(f"a fair die: {information.entropy_bits(np.full(6, 1 / 6)):.3f} bits, log2 6 = {np.log2(6):.3f}")
+fair = np.full(6, 1 / 6)
+print(f"a fair die: {information.entropy_bits(fair):.3f} bits, log2 6 = {np.log2(6):.3f}")
 loaded = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
 die = information.huffman_code(loaded)
-print(f"a loaded one: {information.entropy_bits(loaded):.3f} bits; its Huffman code takes {die.expected_length:.3f}")
-print(die.codewords)
+print(f"a loaded one: {information.entropy_bits(loaded):.3f} bits, its code {die.expected_length:.3f}:", *die.codewords)
 
 # %% [markdown]
 # ## The wrong code
@@ -179,10 +182,8 @@ print(die.codewords)
 # %%
 for p in (0.1, 0.2, 0.5, 0.9):
     wrong = information.huffman_block_code(p, 12)
-    print(
-        f"built for {p}: {wrong.rate_for(q):.4f} bits a bit; H({q}, {p}) = {information.cross_entropy_bits(q, p):.4f}, "
-        f"of which wasted {information.kl_bits(q, p):.4f}"
-    )
+    price, wasted = information.cross_entropy_bits(q, p), information.kl_bits(q, p)
+    print(f"built for {p}: {wrong.rate_for(q):.4f}; H({q}, {p}) = {price:.4f}, wasted {wasted:.4f}")
 
 # %% [markdown]
 # A real code, of blocks of twelve, pays nearly what the formula says, also where the formula says that
@@ -206,7 +207,8 @@ mg.plots.entropy(0.3).figure
 
 # %%
 p, h = 0.3, 1e-6
-slope = (information.cross_entropy_bits(q, p + h) - information.cross_entropy_bits(q, p - h)) / (2 * h)
+right, left = (information.cross_entropy_bits(q, at) for at in (p + h, p - h))
+slope = (right - left) / (2 * h)
 assert np.isclose(slope, information.cross_entropy_bits_slope(q, p))
 assert information.cross_entropy_bits_slope(q, q) == 0
 
@@ -238,11 +240,11 @@ mg.tables.formulas("two_class_cross_entropy", "cross_entropy")
 # %%
 rng = np.random.default_rng(1)
 z, y = rng.normal(size=(5, 10)), rng.integers(0, 10, 5)
-probabilities = mg.softmax(z).data
-bits = [information.cross_entropy_bits(np.eye(10)[label], row) for label, row in zip(y, probabilities, strict=True)]
+truths, said = np.eye(10)[y], mg.softmax(z).data
+bits = [information.cross_entropy_bits(q, p) for q, p in zip(truths, said, strict=True)]
 loss = mg.losses.CrossEntropy(reduction="none")
 assert np.allclose(loss(z, y).data / np.log(2), bits)
-print(mg.verify.gradient(lambda z: loss(z, y).sum(), z))
+mg.verify.gradient(lambda z: loss(z, y).sum(), z)[0]
 
 # %% [markdown]
 # ## Training, in bits
@@ -253,7 +255,8 @@ print(mg.verify.gradient(lambda z: loss(z, y).sum(), z))
 
 # %%
 train, validation, test = mg.data.digits()
-model = mg.nn.Sequential(mg.nn.Flatten(), mg.nn.Linear(64, 32), mg.nn.ReLU(), mg.nn.Linear(32, 10)).reset(0)
+nn = mg.nn
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).reset(0)
 
 
 def bits_a_label(data):
@@ -270,8 +273,8 @@ for epoch in range(12):
         optimizer.step()
     lengths.append((bits_a_label(train), bits_a_label(validation)))
 lengths = np.array(lengths)
-print(f"before: {lengths[0, 1]:.2f} bits a label; after 12 epochs {lengths[-1, 0]:.3f} for those seen, "
-      f"{lengths[-1, 1]:.3f} for those not seen")  # fmt: skip
+seen, not_seen = lengths[-1]
+print(f"before: {lengths[0, 1]:.2f} bits a label; after: {seen:.3f} seen, {not_seen:.3f} not seen")
 
 # %% tags=["hide-input"]
 ax = mg.plots.figure((10, 5), dpi=90).add_subplot()
@@ -291,21 +294,21 @@ ax.legend(fontsize=16, frameon=False, loc="lower left")
 ax.figure
 
 # %% [markdown]
-# The gap between the curves is what the network has learned by heart. And the bits are real ones. For each
-# label that was not seen, take the Huffman code for the ten probabilities that the network says, and send the
-# labels:
+# It begins above the dotted line: an untrained network is not without opinions, only without reasons. The gap
+# between the curves is what the network has learned by heart. And the bits are real ones. For each label that
+# was not seen, take the Huffman code for the ten probabilities that the network says, and send the labels:
 
 # %%
 with mg.no_grad():
     said = mg.softmax(model(validation.x).data.astype(float)).data
 codes = [information.huffman_code(row / row.sum()) for row in said]
-sent = np.concatenate([code.encode(np.array([label])) for code, label in zip(codes, validation.y, strict=True)])
-received, at = [], 0
+sent = "".join(code.codewords[y] for code, y in zip(codes, validation.y, strict=True))
+
+rest, received = sent, []
 for code in codes:
-    length = next(n for n in range(1, 11) if "".join(map(str, sent[at : at + n])) in code.codewords)
-    received.append(code.decode(sent[at : at + length])[0])
-    at += length
-assert np.array_equal(received, validation.y)
+    received.append(next(y for y in range(10) if rest.startswith(code.codewords[y])))
+    rest = rest[len(code.codewords[received[-1]]) :]
+assert received == validation.y.tolist()
 print(f"{len(validation)} labels in {len(sent)} bits, {len(sent) / len(validation):.2f} a label")
 
 # %% [markdown]
@@ -375,8 +378,8 @@ for _ in range(400):
 learned = mg.softmax(z).data[0, 1]
 assert np.isclose(learned, frequency)
 price = information.cross_entropy_bits(frequency, learned)
-print(f"learned {learned:.4f}, in the data {frequency:.4f}; the labels cost {price:.4f} bits each, "
-      f"their entropy is {information.entropy_bits(frequency):.4f}")  # fmt: skip
+print(f"learned {learned:.4f}, in the data {frequency:.4f}")
+print(f"the price of a label {price:.4f} bits, the entropy {information.entropy_bits(frequency):.4f}")
 
 # %% [markdown]
 # ## What to remember

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 9. The Principle of Logit Separation
 #
-# *"Is this a picture of a three?" Why should that cost as much to answer as "what is it a picture of?"*
+# *If all I want to know is whether this is a three, why compute what else it might be?*
 #
 # A classifier of $K$ categories ends in a layer with $K$ outputs, the logits. With ten categories nobody
 # counts them. With the words of a language, or the faces that a search engine knows, the last layer is most

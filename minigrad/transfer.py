@@ -17,6 +17,7 @@ Letters: ``a`` pre-activation, ``a_hat`` another one, ``y`` = f(a); d = a_hat - 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -841,9 +842,11 @@ class Defined(TransferFunction):
     def _antiderivative(self) -> Any:
         """The symbolic integral from 0, or None where there is no finite one that can be evaluated."""
         try:
-            integral = sp.integrate(self._f, self._a)
-            integral = integral - integral.subs(self._a, 0)
-            values = np.asarray(sp.lambdify(self._a, integral, "numpy")(np.linspace(-30, 30, 7)), dtype=float)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # logarithms of negative numbers, say: no F that can be evaluated
+                integral = sp.integrate(self._f, self._a)
+                integral = integral - integral.subs(self._a, 0)
+                values = np.asarray(sp.lambdify(self._a, integral, "numpy")(np.linspace(-30, 30, 7)), dtype=float)
         except Exception:  # SymPy fails in many ways
             return None
         return integral if not integral.has(sp.Integral) and np.isfinite(values).all() else None

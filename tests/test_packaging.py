@@ -35,7 +35,8 @@ def test_the_version_is_the_same_wherever_it_is_told():
 
 def test_everything_that_is_imported_is_declared():
     extras = PROJECT["project"]["optional-dependencies"]
-    requirements = PROJECT["project"]["dependencies"] + extras["datasets"] + extras["distributed"] + extras["sklearn"]
+    optional = ("datasets", "distributed", "lectures", "sklearn")
+    requirements = PROJECT["project"]["dependencies"] + [one for extra in optional for one in extras[extra]]
     # mpmath comes with SymPy, which is built on it, and Pillow with Matplotlib.
     declared = {distribution_name(requirement) for requirement in requirements} | {"mpmath", "PIL"}
     imported = {}

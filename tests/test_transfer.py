@@ -1,5 +1,7 @@
 """Transfer functions: table 1 of US 2022/0253713 against mpmath, laws of its columns, what is refused."""
 
+import warnings
+
 import mpmath
 import numpy as np
 import pytest
@@ -235,6 +237,15 @@ def test_a_readers_own(name, f):
     assert name not in mg.registry
     text = str(mg.tables.matching_losses([*transfer.TABLE, mine]))
     assert name in text
+
+
+def test_defining_one_warns_of_nothing():
+    """SymPy's F of softsign has logarithms of negative numbers: it is not tried aloud, and not taken."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        softsign = transfer.define("softsign", A / (1 + sp.Abs(A)))
+        np.testing.assert_allclose(softsign.integral([-2.0, 2.0]), 2 - np.log(3), rtol=1e-12)
+    assert not heard
 
 
 def test_the_sigmoid_defined_again_is_the_sigmoid():
