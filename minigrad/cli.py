@@ -69,6 +69,7 @@ that the same command goes on where it was interrupted""",
   minigrad lectures build                  all as pages and notebooks, in lectures/build/student/
   minigrad lectures build 3 4 --output DIR
   minigrad lectures build --solutions      the same with the solutions, in lectures/build/solutions/
+  minigrad lectures check FILE.ipynb 3     judge a student's notebook of lecture 3, or a Python file of functions
   minigrad lectures notebooks 3            lectures/03_....ipynb made again, after its source was changed
 
 pages load nothing from the network; the notebooks have the metadata of nbgrader. pip install -e '.[lectures]'""",
@@ -144,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "Build the lectures as pages and notebooks, or open them."
     command = commands.add_parser("lectures", help=text, **described("lectures", text))
-    command.add_argument("action", choices=("build", "open", "notebooks"), help="what to do")
-    command.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="of lectures (default all)")
+    command.add_argument("action", choices=("build", "open", "check", "notebooks"), help="what to do")
+    command.add_argument("numbers", nargs="*", metavar="NUMBER", help="of lectures (default all); check FILE first")
     command.add_argument("--solutions", action="store_true", help="build those with the solutions")
     command.add_argument("--output", type=Path, metavar="DIR", help="instead of lectures/build/student, .../solutions")
 
@@ -338,14 +339,21 @@ def reproduce(options: argparse.Namespace) -> int:
 
 
 def lectures(options: argparse.Namespace) -> int:
-    """Build the lectures; prints what was written, or opens a page."""
+    """Build the lectures and print what was written, open a page, or judge a student's work (status 1 if it fails)."""
     import webbrowser
 
     from . import lectures as lecture
 
+    file = Path(options.numbers.pop(0)) if options.action == "check" and options.numbers else None
+    if not all(number.isdecimal() for number in options.numbers):
+        raise ValueError(f"{' '.join(options.numbers)}: expected numbers of lectures, such as 3")
+    chosen = lecture.find(map(int, options.numbers))
+    if options.action == "check":
+        if file is None or len(chosen) != 1:
+            raise ValueError("name the file to check, and the lecture: minigrad lectures check FILE 3")
+        return _judge(chosen[0], lecture.answers(file))
     if options.action == "notebooks" and (options.solutions or options.output):
         raise ValueError("notebooks are written beside their sources, without solutions: leave the options out")
-    chosen = lecture.find(options.numbers)
     output = options.output or lecture.FOLDER / "build" / ("solutions" if options.solutions else "student")
     page = output / (chosen[0].page if options.numbers else "index.html")
     try:
@@ -363,6 +371,17 @@ def lectures(options: argparse.Namespace) -> int:
     if options.action == "open" and not webbrowser.open(page.resolve().as_uri()):
         print(f"no browser was found: open {page.resolve().as_uri()}")
     return 0
+
+
+def _judge(lecture: Any, answers: dict[str, str]) -> int:
+    """Print what each check of a lecture says, and the points; status 1 if not all are reached."""
+    points = possible = 0
+    for judged in lecture.judge(answers):
+        possible += judged.points
+        points += judged.points if judged.right else 0
+        print(f"{judged.exercise}: right, {judged.points} points\n" if judged.right else f"{judged.complaint}\n")
+    print(f"{points} of {possible} points")
+    return int(points < possible)
 
 
 def info(options: argparse.Namespace) -> int:

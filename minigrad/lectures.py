@@ -8,16 +8,19 @@ the solutions. Everything else in them is the same.
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Lecture", "build", "find", "make_notebooks"]
+__all__ = ["Judged", "Lecture", "answers", "build", "find", "make_notebooks"]
 
 FOLDER = Path(__file__).parent.parent / "lectures"
 """Lectures are read where they are written: in a clone of the repository."""
@@ -48,6 +51,11 @@ class Cell:
         return str(self.marks.get("check", ""))
 
     @property
+    def points(self) -> int:
+        """What the exercise is worth."""
+        return int(self.marks.get("points", 1))
+
+    @property
     def unsolved(self) -> str:
         """The text as a student gets it."""
         return SOLUTION.sub(rf'\1raise NotImplementedError("exercise {self.exercise}")\n', self.text)
@@ -56,6 +64,19 @@ class Cell:
     def solved(self) -> str:
         """The text without the marks around the solution."""
         return MARK.sub("", self.text)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a check said to a student's function: nothing, if it is right."""
+
+    exercise: str
+    points: int
+    complaint: str
+
+    @property
+    def right(self) -> bool:
+        return not self.complaint
 
 
 class Lecture:
@@ -163,6 +184,32 @@ class Lecture:
                 new.outputs, new.execution_count = old.outputs, old.execution_count
         return notebook
 
+    def judge(self, answers: Mapping[str, str]) -> Iterator[Judged]:
+        """What the checks say to a student's code, by the names of the exercises; what is missing counts as unsolved.
+
+        The code runs where it stands in the lecture, after the cells before it.
+        """
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        failed = ""
+        for cell in self.cells:
+            if cell.kind != "code":
+                continue
+            code = answers.get(cell.exercise, cell.unsolved) if cell.exercise else cell.text
+            complaint = ""
+            with contextlib.redirect_stdout(io.StringIO()):
+                try:
+                    exec(compile(code, self.source.name, "exec"), namespace)
+                except AssertionError as wrong:
+                    complaint = str(wrong)
+                except Exception as error:
+                    complaint = f"{cell.exercise or cell.check}: {type(error).__name__}: {error}"
+            if cell.exercise:
+                failed = complaint
+            elif cell.check:
+                yield Judged(cell.check, cell.points, failed or complaint)
+            elif complaint:
+                raise ValueError(f"{self.source.name}: a cell of the lecture fails: {complaint}")
+
     def made(self, folder: Path) -> Any:
         """The student's notebook in the folder, if it was made from this very source; otherwise None."""
         import nbformat
@@ -188,7 +235,7 @@ def _metadata(cell: Cell) -> dict[str, Any]:
     if cell.check:
         known["nbgrader"] = nbgrader | {
             "grade": True, "grade_id": f"{cell.check}-check", "locked": True, "solution": False,
-            "points": int(cell.marks.get("points", 1)),
+            "points": cell.points,
         }  # fmt: skip
     return known
 
@@ -204,6 +251,26 @@ def find(numbers: Iterable[int] = (), folder: Path | None = None) -> list[Lectur
     if missing:
         raise ValueError(f"there is no lecture {min(missing)}: they go from 1 to {lectures[-1].number}")
     return [lecture for lecture in lectures if lecture.number in wanted]
+
+
+def answers(path: Path) -> dict[str, str]:
+    """A student's code by the name of the function in it: from a Python file, or from the exercises of a notebook.
+
+    Raises ValueError for a file of another kind, and for Python that is none.
+    """
+    if path.suffix == ".ipynb":
+        import nbformat
+
+        marked = [(c.metadata.get("nbgrader", {}), c.source) for c in nbformat.read(path, as_version=4).cells]
+        return {mark["grade_id"]: source for mark, source in marked if mark.get("solution")}
+    if path.suffix != ".py":
+        raise ValueError(f"{path.name}: expected a Python file or a notebook: name one that ends in .py or .ipynb")
+    text = path.read_text(encoding="utf-8")
+    try:
+        tree = ast.parse(text, path.name)
+    except SyntaxError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return {node.name: text for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
 
 
 def make_notebooks(lectures: Sequence[Lecture]) -> Iterator[Path]:

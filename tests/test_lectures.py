@@ -275,6 +275,16 @@ def external(page):
     return [a for a in map("".join, found) if re.match(r"\s*['\"]?(?:[a-z]+:)?//", a)]
 
 
+def test_the_pages_of_the_lectures_name_nothing_outside(tmp_path):
+    """Made from the notebooks beside the sources, so that nothing is run."""
+    for path in list(lectures.build(LECTURES, tmp_path)):
+        if path.suffix == ".html":
+            text = path.read_text()
+            assert external(text) == []
+            for address in re.findall(r'(?:href|src)="([^"#:]+)"', text):
+                assert (tmp_path / address).exists(), address
+
+
 def test_what_counts_as_external():
     assert external('<a href="assets/x.css">') == external('<img src="data:image/png;base64,//">') == []
     for bad in ('<script src="https://a.b/c.js">', '<link href="//a.b">', "<style>url(http://a)", '@import "http://a"'):
@@ -300,6 +310,44 @@ def test_work_in_a_notebook_is_not_lost(small, capsys):
     assert path.read_text() == worked
 
 
+WRONG = "def double(x):\n    return 3 * x\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("def double(x):\n    return x + x\n", 0, "double: right, 2 points\n\n2 of 2 points"),
+        (WRONG, 1, "yours 9, wanted 6; every entry is 1.5 times what it should be"),
+        ("def triple(x):\n    return 3 * x\n", 1, "double is not written yet"),
+        ("import nothing_of_that_name\n\ndef double(x):\n    return 2 * x\n", 1, "double: ModuleNotFoundError"),
+    ],
+)
+def test_a_students_file_is_judged(small, capsys, code, status, words):
+    path = small.parent / "mine.py"
+    path.write_text(code)
+    assert cli.main(["lectures", "check", str(path), "1"]) == status
+    assert words in capsys.readouterr().out
+
+
+def test_a_students_notebook_is_judged(small, capsys):
+    import nbformat
+
+    notebook = lectures.find()[0].as_notebook(solutions=False)
+    path = small.parent / "mine.ipynb"
+    for code, status in (("def double(x):\n    return mg.Tensor(x) * 2", 0), (WRONG, 1)):
+        notebook.cells[-2].source = code
+        nbformat.write(notebook, path)
+        assert cli.main(["lectures", "check", str(path), "1"]) == status
+    assert "0 of 2 points" in capsys.readouterr().out
+
+
+def test_a_lecture_that_fails_itself_is_not_blamed_on_the_student(small, capsys):
+    (small / "01_try.py").write_text(SMALL.replace('print("seen")', "1 / 0"))
+    (small / "mine.py").write_text("")
+    assert cli.main(["lectures", "check", str(small / "mine.py"), "1"]) == 2
+    assert "a cell of the lecture fails" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "words"), [("1 / 0", "ZeroDivisionError"), ("import sys; print('hm', file=sys.stderr)", "stderr: hm")]
 )
@@ -323,7 +371,14 @@ def test_open_builds_what_is_not_there_and_opens_it(small, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["build", "7"], "no lecture 7: they go from 1 to 2"), (["notebooks", "--solutions"], "without solutions")],
+    [
+        (["build", "7"], "no lecture 7: they go from 1 to 2"),
+        (["build", "three"], "three: expected numbers"),
+        (["notebooks", "--solutions"], "without solutions"),
+        (["check"], "name the file to check"),
+        (["check", "mine.py"], "name the file to check"),
+        (["check", "mine.txt", "1"], "expected a Python file or a notebook"),
+    ],
 )
 def test_wrong_wishes(small, capsys, arguments, words):
     assert cli.main(["lectures", *arguments]) == 2
