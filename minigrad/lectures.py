@@ -57,13 +57,8 @@ class Cell:
 
     @property
     def unsolved(self) -> str:
-        """The text as a student gets it."""
-        return SOLUTION.sub(rf'\1raise NotImplementedError("exercise {self.exercise}")\n', self.text)
-
-    @property
-    def solved(self) -> str:
-        """The text without the marks around the solution."""
-        return MARK.sub("", self.text)
+        """The text as a student gets it, and as nbgrader would make it."""
+        return SOLUTION.sub(r"\1# YOUR CODE HERE\n\1raise NotImplementedError()\n", self.text)
 
 
 @dataclass(frozen=True)
@@ -139,13 +134,16 @@ class Lecture:
         return [cell.exercise for cell in self.cells if cell.exercise]
 
     def as_notebook(self, *, solutions: bool) -> Any:
-        """The notebook, not run. Its cells have ids that follow from their text, and nbgrader's metadata."""
+        """The notebook, not run. Its cells have ids that follow from their text, and nbgrader's metadata.
+
+        With the solutions it keeps the marks around them: by these nbgrader makes an assignment of it.
+        """
         from nbformat import v4
 
         made: dict[str, int] = {}
         cells = []
         for cell in self.cells:
-            text = (cell.solved if solutions else cell.unsolved).rstrip("\n")
+            text = (cell.text if solutions else cell.unsolved).rstrip("\n")
             name = sha256(f"{cell.kind} {text}".encode()).hexdigest()[:12]
             made[name] = made.get(name, 0) + 1
             new = v4.new_markdown_cell if cell.kind == "markdown" else v4.new_code_cell
