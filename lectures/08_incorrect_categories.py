@@ -264,7 +264,7 @@ mg.tables.formulas("log_sum_inverse_probability")
 # the same line: the bound *grows* with $p_c$. If the incorrect probabilities are to be large, the correct one
 # must be small. Together with cross-entropy, on the even spread, the loss is $-\log p_c - \log(1 - p_c)$ and
 # a constant. That is symmetric, and its minimum is at one half: erratum P-9, and the third curve above. The
-# network is *trained to be undecided*.
+# network is trained to be *half sure*.
 #
 # ## A rule for the sum
 #
@@ -284,7 +284,8 @@ mg.tables.formulas("log_sum_inverse_probability")
 
 # %%
 print("sum             S      p_c after 400 steps  largest logit")
-for name in "ce cce lodds ce+big ce+small ce+ln_z ce+big+small lodds+ln_z all".split():
+simple, pairs = ("ce", "cce", "lodds"), ("ce+big", "ce+small", "ce+ln_z", "lodds+ln_z")
+for name in (*simple, *pairs, "ce+big+small", "all"):
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         loss = IncorrectProbabilityLoss.preset(name)
@@ -351,10 +352,10 @@ for name, loss in {**terms, **sums}.items():
 mg.plots.incorrect_categories(p, label=1).figure
 
 # %% [markdown]
-# None, alone (erratum P-18). The three blind ones push *everything* down that is not correct, in proportion
-# to how large it is. So does big: it means the rival, but what the rival loses goes to the favourite. Small
-# and $\log Z$ raise the poor, and the rival too, at the cost of the correct category. It takes a pair to draw
-# the patent's picture, and the two sums with $S = 0$ are among the pairs that do.
+# None, alone (erratum P-18). The three blind ones push *everything* down here that is not correct, the more
+# the larger it is. So does big: it means the rival, but what the rival loses goes to the favourite. Small and
+# $\log Z$ raise the poor, and the rival too, at the cost of the correct category. It takes a pair to draw the
+# patent's picture, and the two sums with $S = 0$ are among the pairs that do.
 
 # %%
 mg.plots.incorrect_categories(p, label=1, terms=sums).figure
@@ -478,9 +479,8 @@ for what, noise in trials.items():
 # With noise on the pixels there is nothing to see: the differences are those between one seed and another.
 # With noise on the weights somewhat fewer answers change once the rest is spread. So the claim has something
 # in it here, not much, and this is one small network on one small set of data; the patent reports no
-# experiment. The reason why it is not more is worth a thought. Robustness is about distances in the space of
-# *inputs*; the loss sees probabilities, and how far an image is from the border to its rival is not written
-# in them.
+# experiment. That it is not more should not surprise. Robustness is about distances in the space of *inputs*;
+# the loss sees probabilities, and how far an image is from the border to its rival is not written in them.
 #
 # ## What is lost
 #

@@ -5,20 +5,28 @@
 #
 # The sigmoid is used with the binary cross-entropy, softmax with the cross-entropy, the identity with the
 # squared error. Everybody knows these pairs, and in each of them the gradient comes out as the same simple
-# thing, output minus target. That is no coincidence and no luck. There is one construction behind all three,
-# which gives a loss to *every* function that never falls, a convex one; and in the end you will bring a
-# function of your own, and get its loss.
+# thing, output minus target (twice that, for the squared error without its ½). That is no coincidence and no
+# luck. There is one construction behind all three, which gives a loss to *every* function that never falls, a
+# convex one; and in the end you will bring a function of your own, and get its loss.
 #
 # The construction is old (Auer, Herbster and Warmuth 1995; Bregman 1967); the notation here is that of US
 # 2022/0253713, which trains networks layer by layer with it.
 
 # %%
+import textwrap
+
 import numpy as np
 import sympy as sp
 
 import minigrad as mg
 from minigrad import transfer
-from minigrad.losses import BinaryCrossEntropy, BregmanDivergence, CrossEntropy, MatchingLoss, SquaredError
+from minigrad.losses import (
+    BinaryCrossEntropy,
+    BregmanDivergence,
+    CrossEntropy,
+    MatchingLoss,
+    SquaredError,
+)
 
 # %% [markdown]
 # ## Squared error after a sigmoid
@@ -50,8 +58,8 @@ def descend(loss, w, steps=1000, lr=0.05):
 
 starts = (-3.0, 1.0, 5.0)
 ends = {loss: [descend(loss, w) for w in starts] for loss in (squared, matching)}
-print("squared error ends at ", np.round(ends[squared], 2))
-print("another loss ends at  ", np.round(ends[matching], 2))
+print("squared error:  from", starts, "to", np.round(ends[squared], 2))
+print("matching loss:  from", starts, "to", np.round(ends[matching], 2))
 
 # %% tags=["hide-input"]
 def draw_risk(ax, loss, colour):
@@ -77,11 +85,11 @@ for ax, loss, colour, title in zip(
 figure
 
 # %% [markdown]
-# On the left two valleys, and plains to both sides. Which valley it will be depends on the start, and on the
-# plain hardly anything moves: the triangle is still on its way. With more weights it gets worse: the number
-# of valleys of a single neuron can grow exponentially with them (Auer, Herbster and Warmuth 1995). On the
-# right, the same neuron and the same targets, with the loss that this lecture is about. One valley, and
-# slopes that do not tire.
+# On the left a narrow valley, and behind a ridge another one, so shallow that it is rather a plain. Where
+# descent ends depends on where it starts, and on the plain hardly anything moves: after a thousand steps the
+# triangle has not got away from its place. With more weights it gets worse: the number of valleys of a single
+# neuron can grow exponentially with them (Auer, Herbster and Warmuth 1995). On the right, the same neuron and
+# the same targets, with the loss that this lecture is about. One valley, and slopes that do not tire.
 #
 # ## Why the plains are flat
 #
@@ -97,7 +105,7 @@ f = transfer.Sigmoid()
 for a_hat in (0.0, -2.0, -5.0, -10.0, -20.0):
     error = f.value(a_hat) - 1  # for a target of 1
     slope = 2 * error * f.derivative(a_hat)
-    print(f"a_hat = {a_hat:5}: output minus target {error:.4f}, slope of the squared error {slope:.2e}")
+    print(f"a_hat = {a_hat:5}: output minus target {error:.4f}, slope {slope:.2e}")
 
 # %% [markdown]
 # Let us turn the question around. The gradient that we *wish* for is the error itself,
@@ -119,7 +127,7 @@ mg.plots.matching_loss(transfer.Sigmoid(), a_hat=2.5, a=-1.0).figure
 # %% [markdown]
 # Everything can be read off the picture. Go to the right: as long as $f$ does not fall, the curve is above
 # the level, and the area is positive. Go to the left: the curve is below, but the integral runs backwards,
-# and is positive again. So $M \ge 0$, and it is zero exactly where $f(\hat a) = f(a)$.
+# and is positive again. So $M \ge 0$, and, $f$ being continuous, it is zero exactly where $f(\hat a) = f(a)$.
 #
 # And the slope $f(\hat a) - f(a)$ never falls as $\hat a$ grows, which means that *$M$ is convex in
 # $\hat a$.* Since $\hat a = Wx$ is linear in the weights, it is convex in those too. One valley.
@@ -128,13 +136,12 @@ mg.plots.matching_loss(transfer.Sigmoid(), a_hat=2.5, a=-1.0).figure
 
 # %%
 a_hat, a = np.linspace(-6, 6, 241), 0.7
-print("smallest M and smallest second difference, on a grid:")
 for one in transfer.TABLE:
     if one.name != "softmax":
         M = one.matching_loss(a_hat, a)
         assert M.min() >= 0
-        assert np.diff(M, 2).min() > -1e-12
-        print(f"{one.name:12} {M.min():.1e} {np.diff(M, 2).min():9.1e}")
+        assert np.diff(M, 2).min() > -1e-12  # second differences: convex
+        print(f"{one.name:12} M at -6, 0, 6: {M[0]:8.4f} {M[120]:8.4f} {M[240]:8.4f}")
 
 # %% [markdown]
 # ## The same with $F$
@@ -151,7 +158,8 @@ for one in transfer.TABLE:
 mg.tables.matching_losses()
 
 # %%
-mg.plots.matching_losses([transfer.Sigmoid(), transfer.Tanh(), transfer.ReLU(), transfer.Step()])[0, 0].figure
+four = [transfer.Sigmoid(), transfer.Tanh(), transfer.ReLU(), transfer.Step()]
+mg.plots.matching_losses(four)[0, 0].figure
 
 # %% [markdown]
 # The last row is a surprise. The step function has no derivative to speak of, and a squared error after it
@@ -170,10 +178,11 @@ rng = np.random.default_rng(0)
 z, labels = 3 * rng.normal(size=(6, 4)), rng.integers(0, 4, 6)
 one_hot = mg.data.one_hot(labels, 4)
 target = rng.normal(size=(6, 4))
+identity, sigmoid, softmax = (MatchingLoss(f) for f in (transfer.Linear(), transfer.Sigmoid(), transfer.Softmax()))
 pairs = {
-    "identity, half the squared error": (MatchingLoss(transfer.Linear())(z, target), SquaredError()(z, target) / 2),
-    "sigmoid, binary cross-entropy": (MatchingLoss(transfer.Sigmoid())(z, one_hot), BinaryCrossEntropy()(z, labels)),
-    "softmax, cross-entropy": (MatchingLoss(transfer.Softmax())(z, one_hot), CrossEntropy()(z, labels)),
+    "identity, half the squared error": (identity(z, target), SquaredError()(z, target) / 2),
+    "sigmoid, binary cross-entropy": (sigmoid(z, one_hot), BinaryCrossEntropy()(z, labels)),
+    "softmax, cross-entropy": (softmax(z, one_hot), CrossEntropy()(z, labels)),
 }
 for name, (one, other) in pairs.items():
     assert np.isclose(one.item(), other.item(), rtol=1e-12)
@@ -184,8 +193,8 @@ for name, (one, other) in pairs.items():
 # loss.
 #
 # (Softmax is no function of one number, though the patent's table calls all its entries element-wise. Nor is
-# it strictly anything: logits that differ by a constant have the same output, and matching loss zero; erratum
-# L-7.)
+# its $F$ strictly convex: logits that differ by a constant have the same output, and matching loss zero;
+# erratum L-7.)
 #
 # ## Targets at the end of the range
 #
@@ -201,7 +210,8 @@ for name, (one, other) in pairs.items():
 # $$M = F(\hat a) + F^*(y) - y\,\hat a .$$
 #
 # That this is never negative is the definition of the supremum, and is called the inequality of Fenchel and
-# Young. It needs nothing but $y$. At an end of the range, $F^*$ is finite, and $M$ is what we want:
+# Young. It needs nothing but $y$. At the ends of the range of the sigmoid $F^*$ is 0, and $M$ is what we
+# want:
 
 # %%
 mg.tables.formulas("matching_loss")
@@ -210,7 +220,7 @@ mg.tables.formulas("matching_loss")
 f, grid = transfer.Sigmoid(), np.linspace(-60, 60, 24_001)
 for y in (0.3, 0.9, 1.0, 1.3):
     by_search = (y * grid - f.integral(grid)).max()
-    print(f"y = {y}: largest y a - F(a) up to a = 60: {by_search:8.5f}; F*(y) = {f.dual_integral(y):.5f}")
+    print(f"y = {y}: largest y a - F(a) for |a| <= 60: {by_search:8.5f}; F*(y) = {f.dual_integral(y):.5f}")
 assert f.dual_integral(1.3) == np.inf
 assert np.isclose(f.fenchel_young(-2.0, 1.0), np.log1p(np.exp(2.0)))
 
@@ -260,7 +270,7 @@ figure
 
 # %%
 tanh = transfer.Tanh()
-print("D(2, -1) and D(-1, 2):", tanh.bregman(2.0, -1.0).round(4), tanh.bregman(-1.0, 2.0).round(4))
+print(f"D(2, -1) = {tanh.bregman(2.0, -1.0):.4f}, D(-1, 2) = {tanh.bregman(-1.0, 2.0):.4f}")
 h, v = 1e-3, 2.5
 bend = (tanh.bregman(0.3, v + h) - 2 * tanh.bregman(0.3, v) + tanh.bregman(0.3, v - h)) / h**2
 print(f"second derivative of D(0.3, v) in v = 2.5: {bend:.3f}")
@@ -291,9 +301,9 @@ for one in transfer.TABLE:
 
 # %% [markdown]
 # For softmax $F^*$ is $\sum_i y_i\log y_i$, and its divergence that of Kullback and Leibler: the matching
-# loss is $\mathrm{KL}(y \,\|\, p)$, target first, as it has to be.
+# loss is $\mathrm{KL}(y \,\|\, p)$, target first, which is the order that the duality has found.
 #
-# That both sides are one number to twelve digits is not a matter of course. Subtract three nearly equal
+# That both sides are one number, digit for digit, is not a matter of course. Subtract three nearly equal
 # numbers, as the formula asks, and for $\hat a$ close to $a$ nothing is left:
 
 # %%
@@ -306,8 +316,8 @@ for gap in (1e-2, 1e-5, 1e-8):
 
 # %% [markdown]
 # The library sums terms none of which is negative, and the audit compares values, gradients and laws (that
-# $D \ge 0$, that it is an area under $f$, that the two sides of the duality agree) for all functions of the
-# table.
+# $D \ge 0$, that it is an area under $f$, that the two sides of the duality agree) for the functions of the
+# table, each where it applies.
 
 # %%
 assert mg.verify.audit(["matching_loss", "bregman_divergence"]).passed
@@ -337,14 +347,15 @@ def error_after(loss, lr, size, steps=100):
     return 100 * mg.metrics.zero_one_error(layer(unseen), test.y)
 
 
-for name, loss in {"squared error": SquaredError(), "matching loss": MatchingLoss(transfer.Sigmoid())}.items():
+for name, loss in {"squared error": SquaredError(), "matching loss": sigmoid}.items():
     for size in (0.1, 5.0):
         errors = [error_after(loss, lr, size) for lr in (1.0, 10.0)]
-        print(f"{name}, weights of size {size:3}: {errors[0]:5.1f} % at rate 1, {errors[1]:5.1f} % at rate 10")
+        print(f"{name}, size {size:3}: {errors[0]:5.1f} % at rate 1, {errors[1]:5.1f} % at rate 10")
 
 # %% [markdown]
-# Near zero the two are alike, if the rate is right. From the bad start the squared error does not get off the
-# plain, at neither rate, for that is what a plain is. The matching loss walks off it.
+# Near zero both learn, if the rate is right; at rate 10 the first steps throw the squared error out onto the
+# plain, and there it stays. From the bad start it does not get off the plain at either rate. The matching
+# loss walks off it, and does not mind a large rate.
 #
 # ## Your own
 #
@@ -356,7 +367,7 @@ for name, loss in {"squared error": SquaredError(), "matching loss": MatchingLos
 a = sp.Symbol("a", real=True)
 softsign = transfer.define("softsign", a / (1 + sp.Abs(a)))
 area = softsign.matching_loss(2.0, -1.0)
-print(f"range {softsign.range}; inverse of 1/3: {softsign.inverse(1 / 3):.6f}; M(2, -1): {area:.6f}")
+print(f"range {softsign.range}, inverse of 1/3: {softsign.inverse(1 / 3):.6f}, M(2, -1) = {area:.6f}")
 assert np.isclose(area, softsign.dual_bregman(-1 / 2, 2 / 3))
 mg.plots.matching_loss(softsign, a_hat=2.0, a=-1.0).figure
 
@@ -369,7 +380,7 @@ for name, expression in {"swish": a / (1 + sp.exp(-a)), "sine": sp.sin(a)}.items
     try:
         transfer.define(name, expression)
     except ValueError as refusal:
-        print(refusal)
+        print(textwrap.fill(str(refusal), 90))
 
 # %% [markdown]
 # The swish falls, a little, left of $-1.28$, and from there the area can be negative: a "loss" that rewards
@@ -416,7 +427,7 @@ def leaky_of_the_engine(a_hat, a, beta):
 
 _rng = np.random.default_rng(4)
 _cases = [(_rng.normal(size=6), _rng.normal(size=6), beta) for beta in (0.25, 0.0, 2.0)]
-mg.verify.exercise(leaky_matching_loss, leaky_of_the_engine, _cases, hint="F is half of a f(a), on both sides of zero")
+mg.verify.exercise(leaky_matching_loss, leaky_of_the_engine, _cases, hint="F is half of a f(a), on both sides")
 
 # %% [markdown]
 # ### Exercise 2: a conjugate
@@ -462,7 +473,7 @@ def gradient_of_the_engine(u, v):
 
 _cases = [(_rng.normal(size=K), _rng.normal(size=K)) for K in (2, 3, 5)]
 _cases.append((np.array([1.0, -2.0, 0.5]), np.array([1000.0, 999.0, 998.5])))
-mg.verify.exercise(gradient_in_v, gradient_of_the_engine, _cases, hint="F(v) and f(v) v cancel more than they leave")
+mg.verify.exercise(gradient_in_v, gradient_of_the_engine, _cases, hint="what of F(v), and of f(v) v, is left?")
 
 # %% [markdown]
 # ### Exercise 4: a function of your own
@@ -479,7 +490,8 @@ def circle_loss(a_hat, y):
 
 # %% check="circle_loss" points=3
 _circle = transfer.define("circle", a / sp.sqrt(1 + a**2))
-_cases = [(2 * _rng.normal(size=5), _rng.uniform(-0.95, 0.95, 5)), (np.array([40.0, -3.0]), np.array([0.0, -0.5]))]
+_cases = [(2 * _rng.normal(size=5), _rng.uniform(-0.95, 0.95, 5))]
+_cases.append((np.array([40.0, -3.0]), np.array([0.0, -0.5])))
 mg.verify.exercise(
     circle_loss, _circle.fenchel_young, _cases, tolerance=1e-6, hint="substitute a = sinh t, or draw a circle"
 )

@@ -161,7 +161,7 @@ class Lecture:
 
         notebook = self.as_notebook(solutions=True)
         client = NotebookClient(
-            notebook, timeout=SECONDS, kernel_name="python3", record_timing=False,
+            notebook, timeout=SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
             extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(self.source.parent)}},
         )  # fmt: skip
         try:
