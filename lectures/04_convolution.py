@@ -143,7 +143,8 @@ print(f"different ones among them {len(np.unique(J_layer.data)):6,}  numbers to 
 # $$P = \Big\lfloor \frac{H + 2a - d(k-1) - 1}{s} \Big\rfloor + 1 .$$
 
 # %%
-for H, k, s, a, d in ((8, 3, 1, 0, 1), (8, 3, 1, 1, 1), (8, 3, 2, 1, 1), (7, 3, 2, 0, 1), (8, 3, 1, 2, 2)):
+choices = (8, 3, 1, 0, 1), (8, 3, 1, 1, 1), (8, 3, 2, 1, 1), (7, 3, 2, 0, 1), (8, 3, 1, 2, 2)
+for H, k, s, a, d in choices:
     y = mg.conv2d(np.zeros((1, 1, H, H)), np.zeros((1, 1, k, k)), stride=s, padding=a, dilation=d)
     P = (H + 2 * a - d * (k - 1) - 1) // s + 1
     assert y.shape == (1, 1, P, P)
@@ -219,11 +220,14 @@ for name, way in ways.items():
     y = y.T.reshape(wanted.shape) if name.endswith("matrix") else y
     assert np.allclose(y, wanted, rtol=0, atol=1e-12), name
 products = {"full matrix": 4 * full.size, "sparse matrix": 4 * sparse.nnz}
-seconds = {name: min(timeit.repeat(way, number=1, repeat=1 if "loop" in name else 20)) for name, way in ways.items()}
-rows = [
-    (name, f"{products.get(name, wanted.size * 27):,}", f"{seconds[name] / seconds['compiled kernel']:.3g}")
-    for name in ways
-]
+seconds = {
+    name: min(timeit.repeat(way, number=1, repeat=1 if "loop" in name else 20))
+    for name, way in ways.items()
+}  # fmt: skip
+rows = []
+for name in ways:
+    ratio = seconds[name] / seconds["compiled kernel"]
+    rows.append((name, f"{products.get(name, wanted.size * 27):,}", f"{ratio:,.1f}"))
 mg.tables.Table(("way", "multiplications", "time, compiled kernel = 1"), tuple(rows))
 
 # %% [markdown]
@@ -472,9 +476,11 @@ def after_pool(image, by):
 
 
 assert np.allclose(after_pool(wide, 2), np.roll(after_pool(wide, 0), 1, axis=3))
-gap = min(np.abs(after_pool(wide, 1) - np.roll(after_pool(wide, 0), by, axis=3)).max() for by in range(8))
-print(f"moved by one pixel, the pooled response is no shift of the old one: they differ by {gap:.2f} at least")
-everywhere = [mg.conv2d(np.roll(wide, by, axis=3), edges, padding=1).data.max() for by in range(-4, 5)]
+old, new = after_pool(wide, 0), after_pool(wide, 1)
+gap = min(np.abs(new - np.roll(old, by, axis=3)).max() for by in range(8))
+print(f"image moved by one: the pooled response differs from every shift of the old one, by {gap:.2f}")
+moved = [np.roll(wide, by, axis=3) for by in range(-4, 5)]
+everywhere = [mg.conv2d(image, edges, padding=1).data.max() for image in moved]
 assert np.allclose(everywhere, everywhere[0])
 
 # %% [markdown]
@@ -493,7 +499,8 @@ assert np.allclose(everywhere, everywhere[0])
 n = 7
 A = rng.normal(size=(n, n))
 S = np.roll(np.eye(n), 1, axis=0)  # S x is x moved by one
-average = sum(np.linalg.matrix_power(S.T, s) @ A @ np.linalg.matrix_power(S, s) for s in range(n)) / n
+shifts = [np.linalg.matrix_power(S, s) for s in range(n)]
+average = sum(S_s.T @ A @ S_s for S_s in shifts) / n
 assert np.allclose(average @ S, S @ average)
 signal = rng.normal(size=n)
 ring = np.concatenate([signal, signal[:-1]]).reshape(1, 1, 1, -1)
