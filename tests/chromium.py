@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -42,6 +43,13 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         """What the body of a function returns in the page."""
         return self.send("POST", "/execute/sync", script=script, args=list(arguments))
+
+    def until(self, script: str, seconds: float = 30) -> None:
+        """Wait until the body of a function returns something true; AssertionError if it never does."""
+        end = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < end, f"not true after {seconds:g} s: {script}; {self.complaints()}"
+            time.sleep(0.1)
 
     def click(self, css: str, number: int = 0) -> None:
         """Click on the element of that number among those that a selector finds."""

@@ -36,7 +36,7 @@ def visit(browser: Browser, page: Path) -> None:
 @pytest.mark.parametrize("lecture", LECTURES, ids=lambda lecture: lecture.source.stem)
 def test_mathematics_is_typeset_and_nothing_comes_from_outside(browser: Browser, pages: Path, lecture) -> None:
     visit(browser, pages / lecture.page)
-    assert browser.run("return document.querySelectorAll('.katex').length") > 10
+    browser.until("return document.querySelectorAll('.katex').length > 10")
     assert browser.run("return [...document.querySelectorAll('.katex-error')].map(e => e.title)") == []
     left = """
         const walk = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT), found = [];
@@ -48,8 +48,7 @@ def test_mathematics_is_typeset_and_nothing_comes_from_outside(browser: Browser,
     assert browser.run(left) == [], "mathematics that was left as it was typed"
     broken = "return [...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).map(i => i.outerHTML)"
     assert browser.run(broken) == []
-    fonts = "return [...document.fonts].filter(f => f.status === 'loaded').map(f => f.family)"
-    assert "KaTeX_Main" in browser.run(fonts)
+    browser.until("return [...document.fonts].some(f => f.family === 'KaTeX_Main' && f.status === 'loaded')")
     wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert browser.run(wide) <= 0, "the page scrolls sideways"
     assert browser.complaints() == []
