@@ -58,17 +58,17 @@ def test_mathematics_is_typeset_and_nothing_comes_from_outside(browser: Browser,
 
 
 def test_links_lead_from_lecture_to_lecture_and_back(browser: Browser, pages: Path) -> None:
+    def arrived(page: str) -> None:
+        browser.until(f"return location.pathname.endsWith('/{page}') && document.readyState === 'complete'")
+
     visit(browser, pages / "index.html")
-    where = "return location.pathname.split('/').pop()"
-    browser.click("ol a")
-    assert browser.run(where) == LECTURES[0].page
-    browser.click("[rel=next]")
-    assert browser.run(where) == LECTURES[1].page
-    browser.click("[rel=prev]")
-    assert browser.run(where) == LECTURES[0].page
-    browser.click("nav a")
-    assert browser.run(where) == "index.html"
     assert browser.run("return document.querySelectorAll('ol > li').length") == len(LECTURES)
+    for link, page in (
+        ("ol a", LECTURES[0].page), ("[rel=next]", LECTURES[1].page), ("[rel=prev]", LECTURES[0].page),
+        ("nav a", "index.html"),
+    ):  # fmt: skip
+        browser.click(link)
+        arrived(page)
 
 
 def test_the_player_of_a_lecture_steps(browser: Browser, pages: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_player_of_a_lecture_steps(browser: Browser, pages: Path) -> None:
     shown = """
         const root = document.querySelector('.minigrad-trace');
         return [...root.querySelectorAll('.mg-frame')].findIndex(frame => frame.offsetHeight > 0);"""
-    assert browser.run(shown) == 0
+    browser.until(f"return (() => {{ {shown} }})() === 0")
     browser.click('button[title^="next"]')
     browser.click('button[title^="next"]')
     assert browser.run(shown) == 2
