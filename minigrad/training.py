@@ -308,7 +308,8 @@ def _bar(epochs: int, samples: int, batch_size: int | None, done: int, progress:
     from tqdm import tqdm
 
     steps = math.ceil(samples / (batch_size or samples))
-    shown = progress if progress is not None else "ipykernel" in sys.modules or None
+    kernel = sys.modules.get("ipykernel.kernelapp")  # in a notebook there is one, and it runs
+    shown = progress if progress is not None else (kernel and kernel.IPKernelApp.initialized()) or None
     disable = None if shown is None else not shown  # None: unless standard error is a terminal
     return tqdm(total=epochs * steps, initial=done * steps, unit="batch", disable=disable, leave=False)
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -336,6 +338,17 @@ def test_history_is_plain_json(tmp_path):
     assert read["loss"] == history.loss
     assert read["validation_error"] == [None, None]
     assert (read["epochs"], read["best_epoch"], read["stopped"]) == (2, 2, "2 epochs")
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_notebook_gets_a_progress_bar_where_a_kernel_runs_not_where_one_is_merely_imported(
+    capfd, monkeypatch, running
+):
+    kernel = SimpleNamespace(IPKernelApp=SimpleNamespace(initialized=lambda: running))
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", kernel)
+    model = nn.Linear(3, 1, seed=0)
+    fit(model, SquaredError(), SGD(model.parameters(), 0.01), regression(), epochs=2)
+    assert ("batch" in capfd.readouterr().err) == running
 
 
 def test_log_files_get_no_progress_bar(capfd):
