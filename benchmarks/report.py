@@ -174,7 +174,7 @@ def preface(results: Results) -> str:
 
 `python -m benchmarks` on {results["date"]}: {machine["processor"]}, {machine["cores"]} cores, {machine["system"]},
 Python {machine["python"]}{load}.
-{", ".join(results["versions"].values())}.
+{", ".join(dict.fromkeys(results["versions"].values()))}.
 
 Times are medians; in front of them stands the ratio to PyTorch, behind them the share of what the fastest large
 matrix product of this run reached with as many threads and the same dtype (products with the zeros of a padding do
