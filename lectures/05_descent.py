@@ -50,16 +50,6 @@ def path(lr, momentum=0.0, steps=40):
 
 
 # %% tags=["hide-input"]
-def slide(xlabel, ylabel):
-    """Axes with these labels, in a figure of their own."""
-    ax = mg.plots.figure((10, 5), dpi=80).subplots()
-    ax.set_xlabel(xlabel, fontsize=16)
-    ax.set_ylabel(ylabel, fontsize=16)
-    ax.tick_params(labelsize=14)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
 def draw_bowl(ax, visited, colour, title, marker="o"):
     """Level lines of the bowl, and a path in it."""
     a, b = np.meshgrid(np.linspace(-5, 5, 201), np.linspace(-2.6, 2.6, 201))
@@ -237,7 +227,7 @@ for mu in (0.0, 0.5, 0.9):
     assert sizes[-100:].max() > sizes[:100].max()
 
 # %% tags=["hide-input"]
-ax = slide(r"$\alpha\kappa$", "factor of a step")
+ax = mg.plots.slide(r"$\alpha\kappa$", "factor of a step")
 reach = np.linspace(0.001, 4.2, 600)
 for mu, colour, marker in ((0.0, "blue", "o"), (0.5, "green", "^"), (0.9, "orange", "s")):
     style = {"color": mg.plots.OKABE_ITO[colour], "linewidth": 2.5}
@@ -348,7 +338,7 @@ square = (G.mean(axis=0) ** 2).sum()
 print(f"variance of a single gradient {variance:.3f}, square of the mean {square:.3f}")
 
 # %% tags=["hide-input"]
-ax = slide("batch size B", "squared error of the gradient")
+ax = mg.plots.slide("batch size B", "squared error of the gradient")
 ax.loglog(sizes, measured, "o", color=mg.plots.OKABE_ITO["blue"], markersize=10, label="measured on the digits")
 ax.loglog(sizes, variance / np.array(sizes), "--", color="black", linewidth=2, label=r"$\sigma^2/B$")
 ax.axhline(square, color=mg.plots.OKABE_ITO["vermilion"], linewidth=2.5, label=r"$\|\nabla L\|^2$, the signal")
@@ -400,7 +390,7 @@ for name, size, lr in (("batch", None, 1.0), ("mini-batch", 32, 0.3), ("online",
     print(f"{name:>10}: {optimizer.steps:5} steps, risk {risk:.4f}, {time:3.0f} us a sample")
 
 # %% tags=["hide-input"]
-ax = slide("times that each sample was seen", "training risk")
+ax = mg.plots.slide("times that each sample was seen", "training risk")
 for (name, history), colour, marker in zip(runs.items(), ("vermilion", "blue", "green"), "so^", strict=True):
     ax.semilogy(
         range(1, 11), history.validation_loss, color=mg.plots.OKABE_ITO[colour], marker=marker, markersize=9,
@@ -452,7 +442,7 @@ for name, values in (("constant 0.06", high), ("constant 0.006", low), ("plateau
 print("the rate falls before the epochs", *(np.flatnonzero(np.diff(rates)) + 2))
 
 # %% tags=["hide-input"]
-ax = slide("epoch", "risk above the minimum")
+ax = mg.plots.slide("epoch", "risk above the minimum")
 for values, colour, marker, label in (
     (high, "vermilion", "s", "constant rate 0.06"), (low, "green", "^", "constant rate 0.006"),
     (dropping, "blue", "o", "0.06, divided by 10 at a plateau"),

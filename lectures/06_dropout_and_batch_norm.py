@@ -187,18 +187,7 @@ for k, seed in product(range(len(sizes)), range(20)):
 print("closer at half the size:", (gaps[1] / gaps[0]).round(1), (gaps[2] / gaps[1]).round(1))
 
 # %% tags=["hide-input"]
-def slide(xlabel, ylabel, panels=1):
-    """Axes with these labels, one beside the other in a new figure."""
-    axes = mg.plots.figure((10 if panels == 1 else 14, 5), dpi=80).subplots(1, panels, sharey=True, squeeze=False)[0]
-    for ax in axes:
-        ax.set_xlabel(xlabel, fontsize=16)
-        ax.tick_params(labelsize=14)
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(ylabel, fontsize=16)
-    return axes
-
-
-(ax,) = slide("size of the weights (mean of 20 networks)", "distance from the scaled network")
+ax = mg.plots.slide("size of the weights (mean of 20 networks)", "distance from the scaled network")
 for gap, colour, marker, name in zip(gaps.T, ("vermilion", "blue"), "so", ("arithmetic", "geometric"), strict=True):
     ax.loglog(
         sizes, gap, color=mg.plots.OKABE_ITO[colour], marker=marker, markersize=10, linewidth=2.5, label=f"{name} mean"
@@ -268,7 +257,7 @@ for name, runs in (("without", without), ("with dropout", with_it)):
     print(f"{name:>12}: error {error:.1%}, loss {losses.mean():.3f}, of each {losses.round(3)}")
 
 # %% tags=["hide-input"]
-(ax,) = slide("epoch", "mean loss of five tries")
+ax = mg.plots.slide("epoch", "mean loss of five tries")
 for runs, colour, marker, name in ((without, "vermilion", "s", "without"), (with_it, "blue", "o", "with dropout")):
     for key, style, where in (("validation_loss", "-", "other digits"), ("loss", "--", "training")):
         curve = np.mean([getattr(history, key) for _, history in runs], axis=0)
@@ -483,7 +472,7 @@ curves = {
 }
 
 # %% tags=["hide-input"]
-panels = slide("epoch", "training loss", panels=2)
+panels = mg.plots.slide("epoch", "training loss", panels=2)
 for ax, (normalized, of_scale) in zip(panels, curves.items(), strict=True):
     for (c, losses), colour, marker in zip(of_scale.items(), ("vermilion", "blue", "green"), "so^", strict=True):
         style = {"color": mg.plots.OKABE_ITO[colour], "marker": marker, "markersize": 9, "linewidth": 2.5}

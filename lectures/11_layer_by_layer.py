@@ -137,18 +137,8 @@ for tau in (0.05, 0.2, 0.5, 1.1 * limit):
     assert (distances[tau][-1] < distances[tau][0]) == (tau < limit)
 
 # %% tags=["hide-input"]
-def slide(xlabel, ylabel):
-    """Axes with these labels, in a figure of their own."""
-    ax = mg.plots.figure((10, 5), dpi=80).subplots()
-    ax.set_xlabel(xlabel, fontsize=16)
-    ax.set_ylabel(ylabel, fontsize=16)
-    ax.tick_params(labelsize=14)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
 LOOKS = (("blue", "o"), ("green", "^"), ("orange", "s"), ("vermilion", "D"), ("purple", "v"), ("black", "P"))
-ax = slide("local step", "distance from the exact minimum")
+ax = mg.plots.slide("local step", "distance from the exact minimum")
 for (tau, distance), (colour, marker) in zip(distances.items(), LOOKS, strict=False):
     style = {"color": mg.plots.OKABE_ITO[colour], "marker": marker, "markersize": 7, "linewidth": 2}
     ax.semilogy(distance, label=rf"$\tau$ = {tau:.2f}", **style)
@@ -218,7 +208,7 @@ for name, loss in losses.items():
     print(f"{name:>12}: {'convex' if bend > -1e-12 else 'not convex'}")
 
 # %% tags=["hide-input"]
-ax = slide(r"pre-activation $\hat a$", "local loss")
+ax = mg.plots.slide(r"pre-activation $\hat a$", "local loss")
 for (name, loss), (colour, marker) in zip(losses.items(), LOOKS, strict=False):
     style = {"color": mg.plots.OKABE_ITO[colour], "marker": marker, "markersize": 9, "linewidth": 2.5}
     ax.plot(a_hats, loss, markevery=40, label=name, **style)
@@ -313,7 +303,7 @@ for name, losses in trainer.local_losses.items():
     print(f"layer {name}: its local loss falls by {losses[0] - losses[-1]:.3f}")
 
 # %% tags=["hide-input"]
-ax = slide("local step", "local loss, less that before the first")
+ax = mg.plots.slide("local step", "local loss, less that before the first")
 for (name, losses), (colour, marker), which in zip(
     trainer.local_losses.items(), LOOKS, ("first", "second", "last"), strict=False
 ):
@@ -369,7 +359,7 @@ for name, (risks, seconds, error) in runs.items():
     print(f"{name:>23}: risk {risks[-1]:.4f}, validation {error:.1%}, {seconds:.2f} s")
 
 # %% tags=["hide-input"]
-ax = slide("epoch", "training risk")
+ax = mg.plots.slide("epoch", "training risk")
 for (name, (risks, *_)), (colour, marker) in zip(runs.items(), LOOKS, strict=True):
     style = "--" if "T = 1" in name else "-"
     colour = mg.plots.OKABE_ITO[colour]

@@ -67,3 +67,12 @@ def test_a_notebook_shows_a_figure_with_words_for_those_who_cannot_see_it():
         picture, metadata = ax.figure._repr_png_()
         assert picture.startswith(b"\x89PNG")
         assert words in metadata["alt"]
+
+
+def test_slides_to_draw_into():
+    ax = plots.slide("epoch", "loss")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "loss")
+    left, right = plots.slide("epoch", "loss", panels=2)
+    assert left.get_shared_y_axes().joined(left, right)
+    assert (left.get_ylabel(), right.get_ylabel(), right.get_xlabel()) == ("loss", "", "epoch")
+    assert left.figure is right.figure

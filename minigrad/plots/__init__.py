@@ -22,11 +22,11 @@ from .simplex import (
     softmax_outputs,
     trajectory,
 )
-from .style import OKABE_ITO, figure
+from .style import OKABE_ITO, figure, slide
 
 __all__ = [
     "OKABE_ITO", "animate_trajectory", "barycentric", "barycentric_inverse", "descent_field", "entropy",
     "feature_maps", "figure", "filters", "grouped", "huffman_rate", "incorrect_categories", "jacobian",
     "learning_curves", "logit_distributions", "loss_levels", "matching_loss", "matching_losses", "momentum_schedule",
-    "network", "precision_recall", "simplex", "softmax_outputs", "trajectory", "two_class_cross_entropy",
+    "network", "precision_recall", "simplex", "slide", "softmax_outputs", "trajectory", "two_class_cross_entropy",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["OKABE_ITO", "TEXT", "axes", "figure"]
+__all__ = ["OKABE_ITO", "TEXT", "axes", "figure", "slide"]
 
 OKABE_ITO = {
     "black": "#000000",
@@ -40,6 +40,15 @@ def figure(figsize: tuple[float, float] = (10, 6), dpi: int = 120) -> Figure:
     """A new figure, ``figsize`` in inches, that no global state knows; a notebook shows it as the value of a cell."""
     made: Figure = _shown()(figsize=figsize, dpi=dpi, layout="constrained")
     return made
+
+
+def slide(xlabel: str, ylabel: str, panels: int = 1) -> Any:
+    """Axes with these labels in a new figure, to draw into; several, an array, stand side by side on one scale."""
+    row = figure((10 if panels == 1 else 14, 5), dpi=80).subplots(1, panels, sharey=True, squeeze=False)[0]
+    for ax in row:
+        axes(ax).set_xlabel(xlabel, fontsize=TEXT)
+    row[0].set_ylabel(ylabel, fontsize=TEXT)
+    return row if panels > 1 else row[0]
 
 
 @cache
