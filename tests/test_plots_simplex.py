@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib import style
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.contour import ContourSet
@@ -17,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Polygon
 from matplotlib.path import Path as Outline
 from matplotlib.quiver import Quiver
-from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
 from PIL import Image
 
@@ -584,38 +582,3 @@ def test_other_files_and_nothing_that_moves_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="labels"):
         animate_trajectory(learning(1), tmp_path / "moving.gif", labels=7)
     assert not list(tmp_path.iterdir())
-
-
-# The look ---------------------------------------------------------------------------------------------------
-
-LOOKS: dict[str, Callable[[Any], Any]] = {
-    "simplex": simplex,
-    "trajectory_many": lambda ax: trajectory(learning(40), ax, labels=np.arange(40) % 3),
-    "trajectory_loss": lambda ax: trajectory(
-        learning(4)[:, 1:2], ax, labels=1, loss=IncorrectProbabilityLoss.preset("ce+big+small")
-    ),
-    "trajectory_two": lambda ax: trajectory(learning(4, K=2), ax, labels=[0, 1, 0, 0]),
-}
-
-
-def picture(name: str, path: Path) -> None:
-    """Small, and without the text, which fonts and versions draw differently."""
-    with style.context("default"):
-        figure = Figure(figsize=(10, 6), dpi=40)
-        LOOKS[name](figure.add_axes((0.1, 0.1, 0.8, 0.75)))
-        for text in figure.findobj(Text):
-            text.set_visible(False)
-        figure.savefig(path)
-
-
-@pytest.mark.parametrize("name", LOOKS)
-def test_the_look_is_that_of_the_reference(name: str, tmp_path: Path) -> None:
-    picture(name, tmp_path / f"{name}.png")
-    reference = tmp_path / f"{name}_reference.png"
-    reference.write_bytes((REFERENCE / f"{name}.png").read_bytes())
-    assert compare_images(str(reference), str(tmp_path / f"{name}.png"), tol=6) is None
-
-
-if __name__ == "__main__":
-    for name in LOOKS:
-        picture(name, REFERENCE / f"{name}.png")
