@@ -63,3 +63,40 @@ def test_nothing_to_draw_is_refused(rng):
         plots.filters(np.ones((0, 1, 3, 3)))
     with pytest.raises(ValueError, match="most=0"):
         plots.feature_maps(nn.ReLU(), np.ones((1, 4, 4)), most=0)
+
+
+@pytest.mark.parametrize(("shape", "grid"), [((5, 1, 3, 3), (4, 2)), ((2, 3, 2, 4), (3, 2))])
+def test_filters_share_one_scale(rng, shape, grid):
+    layer = nn.Conv2d(shape[1], shape[0], shape[2:], rng=rng)
+    ax = plots.filters(layer)
+    kernels = layer.weight.data.reshape(-1, *shape[2:])
+    for image, kernel in zip(ax.images, kernels, strict=True):
+        np.testing.assert_array_equal(image.get_array(), kernel)
+        assert image.norm.vmax == -image.norm.vmin == np.abs(kernels).max()
+    lefts, tops = ({round(image.get_extent()[k], 6) for image in ax.images} for k in (0, 3))
+    assert (len(lefts), len(tops)) == grid
+
+
+def test_feature_maps_are_those_of_the_network(rng):
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, rng=rng), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(27, 2, rng=rng),
+    )  # fmt: skip
+    x = rng.normal(size=(1, 8, 8))
+    ax = plots.feature_maps(model, x, most=2)
+    assert model.training
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == [
+        "input 1×8×8", "Conv2d 3×6×6", "BatchNorm2d 3×6×6", "ReLU 3×6×6", "MaxPool2d 3×3×3",
+    ]  # fmt: skip
+    assert len(ax.images) == 1 + 4 * 2
+    model.eval()
+    np.testing.assert_array_equal(ax.images[0].get_array(), x[0])
+    np.testing.assert_array_equal(ax.images[2].get_array(), model[0](x[None]).data[0, 1])
+    np.testing.assert_array_equal(ax.images[-1].get_array(), model[:4](x[None]).data[0, 1])
+
+
+def test_pictures_that_are_refused(rng):
+    with pytest.raises(ValueError, match="expected a weight"):
+        plots.filters(nn.Linear(3, 2, rng=rng))
+    with pytest.raises(ValueError, match="expected an image"):
+        plots.feature_maps(nn.Sequential(nn.ReLU()), np.ones((1, 1, 4, 4)))
