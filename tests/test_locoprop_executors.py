@@ -151,6 +151,10 @@ class DiesInMidRound:
         return self.pool.submit(fn, *args)
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11, 7) or sys.version_info[:3] == (3, 12, 0),
+    reason="this Python's own pool hangs when it is shut down after a worker has died (CPython issue 94777)",
+)
 def test_a_pool_that_dies_leaves_the_last_complete_round_and_says_how_to_resume(serial):
     steps = batches(3)
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
