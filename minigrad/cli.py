@@ -157,8 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def train(options: argparse.Namespace) -> int:
     """Train on the digits; writes a folder, prints a table."""
-    if options.seed < 0:
-        raise ValueError(f"--seed {options.seed}: give a whole number from 0")
+    _at_least("seed", options.seed, 0)
     from .experiments import digits
 
     digits.recipe(options.loss)  # a wrong name makes no folder
@@ -205,8 +204,7 @@ def train(options: argparse.Namespace) -> int:
 
 def locoprop(options: argparse.Namespace) -> int:
     """Train on the digits layer by layer; prints the epochs and a table."""
-    if options.seed < 0:
-        raise ValueError(f"--seed {options.seed}: give a whole number from 0")
+    _at_least("seed", options.seed, 0)
     from concurrent.futures import BrokenExecutor
 
     from .experiments import layerwise
@@ -252,6 +250,11 @@ def locoprop(options: argparse.Namespace) -> int:
             },
         )
     return 0
+
+
+def _at_least(name: str, given: int | None, least: int) -> None:
+    if given is not None and given < least:
+        raise ValueError(f"--{name} {given}: give a whole number from {least}")
 
 
 def _folder(wanted: Path | None) -> Path:
@@ -313,9 +316,8 @@ def reproduce(options: argparse.Namespace) -> int:
     from . import kernels
     from .experiments import autoencoder
 
-    for name, given, least in (("seed", options.seed, 0), ("epochs", options.epochs, 1)):
-        if given is not None and given < least:
-            raise ValueError(f"--{name} {given}: give a whole number from {least}")
+    _at_least("seed", options.seed, 0)
+    _at_least("epochs", options.epochs, 1)
     setting = autoencoder.setting(options.data, quick=options.quick, epochs=options.epochs)
     candidates = autoencoder.candidates(setting)
     if options.quick:

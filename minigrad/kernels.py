@@ -602,35 +602,28 @@ def binary_cross_entropy(z: Array, r: Array) -> tuple[Array, Array]:
 
 def relu(a: Array) -> Array:
     """max(0, a) of each entry; NaN stays NaN."""
-    if _backend == "cython":
-        try:
-            y: Array = _pointwise.relu(a)
-            return y
-        except (TypeError, ValueError, AttributeError, BufferError):
-            pass
-    return _reference.relu(a)
+    return _pointwise_or_numpy("relu", a)
 
 
 def relu_vjp(g: Array, a: Array) -> Array:
     """g where a >= 0, else 0: g times the slope of max(0, a), which is 1 at 0."""
-    if _backend == "cython":
-        try:
-            gx: Array = _pointwise.relu_vjp(g, a)
-            return gx
-        except (TypeError, ValueError, AttributeError, BufferError):
-            pass
-    return _reference.relu_vjp(g, a)
+    return _pointwise_or_numpy("relu_vjp", g, a)
 
 
 def tanh_vjp(g: Array, a: Array) -> Array:
     """g times the slope of tanh a, accurate relative to itself however small it is."""
+    return _pointwise_or_numpy("tanh_vjp", g, a)
+
+
+def _pointwise_or_numpy(name: str, *arrays: Array) -> Array:
     if _backend == "cython":
         try:
-            gx: Array = _pointwise.tanh_vjp(g, a)
-            return gx
+            compiled: Array = getattr(_pointwise, name)(*arrays)
+            return compiled
         except (TypeError, ValueError, AttributeError, BufferError):
             pass
-    return _reference.tanh_vjp(g, a)
+    reference: Array = getattr(_reference, name)(*arrays)
+    return reference
 
 
 # ------------------------------------------------------------------------------------------------------------

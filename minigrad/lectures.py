@@ -144,7 +144,7 @@ class Lecture:
         cells = []
         for cell in self.cells:
             text = (cell.text if solutions else cell.unsolved).rstrip("\n")
-            name = sha256(f"{cell.kind} {text}".encode()).hexdigest()[:12]
+            name = _name(cell.kind, text)
             made[name] = made.get(name, 0) + 1
             new = v4.new_markdown_cell if cell.kind == "markdown" else v4.new_code_cell
             cells.append(new(text, id=f"{name}-{made[name]}", metadata=_metadata(cell)))
@@ -221,6 +221,11 @@ class Lecture:
         return notebook if same and any(c.get("outputs") for c in notebook.cells) else None
 
 
+def _name(kind: str, text: str) -> str:
+    """What the id of a cell begins with; cells that are alike are numbered behind it."""
+    return sha256(f"{kind} {text}".encode()).hexdigest()[:12]
+
+
 def _metadata(cell: Cell) -> dict[str, Any]:
     """What nbgrader wants to know of a cell, and Jupyter of one whose code is folded away."""
     known: dict[str, Any] = {"tags": cell.marks["tags"]} if "tags" in cell.marks else {}
@@ -290,8 +295,7 @@ def _worked_in(path: Path) -> bool:
     import nbformat
 
     cells = nbformat.read(path, as_version=4).cells
-    names = [sha256(f"{cell.cell_type} {cell.source}".encode()).hexdigest()[:12] for cell in cells]
-    return any(not cell.id.startswith(name) for cell, name in zip(cells, names, strict=True))
+    return any(not cell.id.startswith(_name(cell.cell_type, cell.source)) for cell in cells)
 
 
 def build(lectures: Sequence[Lecture], output: Path, *, solutions: bool = False) -> Iterator[Path]:

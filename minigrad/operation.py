@@ -29,7 +29,7 @@ import numpy as np
 if TYPE_CHECKING:
     from .formula import Formula
 
-__all__ = ["Elementwise", "Operation", "Source", "registry"]
+__all__ = ["Elementwise", "Operation", "Source", "find", "registry"]
 
 registry: dict[str, type[Operation]] = {}
 """Every complete operation, by the name of its function: ``registry["softmax"] is Softmax``."""
@@ -339,6 +339,13 @@ class Elementwise(Operation, abstract=True):
         except ValueError:
             shapes = " and ".join(str(np.shape(array)) for array in arrays)
             self.refuse(f"shapes {shapes} do not broadcast", "reshape one so that axes are equal or 1")
+
+
+def find(who: str, name: str) -> type[Operation]:
+    """The operation of this name. Raises ValueError, in the name of ``who`` asks for it, if there is none."""
+    if name not in registry:
+        raise ValueError(f"{who}: there is no operation {name!r}: choose among {', '.join(sorted(registry))}")
+    return registry[name]
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

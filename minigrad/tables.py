@@ -11,7 +11,7 @@ import numpy as np
 
 from .formula import typeset
 from .jacobian import split
-from .operation import Operation, registry
+from .operation import Operation, find, registry
 
 if TYPE_CHECKING:
     from .transfer import TransferFunction
@@ -103,10 +103,8 @@ def formulas(*names: str) -> Table:
 
     Raises ValueError for a name that is not there.
     """
-    for name in names:
-        if name not in registry:
-            raise ValueError(f"formulas: there is no operation {name!r}: choose among {', '.join(sorted(registry))}")
-    rows = [(name, written(cls), slope(cls), str(cls.source)) for name in names for cls in [registry[name]]]
+    classes = [find("formulas", name) for name in names]
+    rows = [(cls.name, written(cls), slope(cls), str(cls.source)) for cls in classes]
     return Table(("operation", "formula", "derivative", "source"), tuple(rows))
 
 

@@ -104,6 +104,14 @@ def test_an_argument_that_was_changed():
     assert "changed its argument z" in complaint(in_place)
 
 
+def test_an_argument_without_a_name_of_its_own_is_numbered():
+    def in_place(*arrays):
+        arrays[1][:] = 0
+        return arrays[0]
+
+    assert "changed its argument argument 1" in complaint(in_place, lambda x, y: x, [(Z, Z + 1)])
+
+
 def test_an_unsolved_exercise_says_so():
     def later(z):
         raise NotImplementedError("exercise later")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from ..operation import Operation, registry
+from ..operation import Operation, find, registry
 from .cases import Case, cases
 from .checks import CHECKS, ESTIMATED, Check, dependent, not_vacuous, refusals
 from .compare import Comparison, compare, gradient
@@ -129,18 +129,11 @@ def audit(ops: Iterable[str | type[Operation]] | None = None, *, with_mutants: b
         If a name is not in the registry.
     """
     start = perf_counter()
-    rows = [_audit_one(_find(op), with_mutants) for op in (registry if ops is None else ops)]
+    classes = [find("audit", op) if isinstance(op, str) else op for op in (registry if ops is None else ops)]
+    rows = [_audit_one(cls, with_mutants) for cls in classes]
     if ops is None:
         rows.append(_audit_network())
     return Report(rows, perf_counter() - start)
-
-
-def _find(op: str | type[Operation]) -> type[Operation]:
-    if not isinstance(op, str):
-        return op
-    if op not in registry:
-        raise ValueError(f"audit: there is no operation {op!r}: choose among {', '.join(sorted(registry))}")
-    return registry[op]
 
 
 def _audit_one(cls: type[Operation], with_mutants: bool) -> Audited:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..jacobian import split
 from ..laws import dense
 from ..operation import Operation
 from ..tensor import Tensor
-from .cases import SEED
+from .cases import SEED, cases
 
 __all__ = ["Solved", "Wrong", "exercise"]
 
@@ -106,17 +105,15 @@ def _own(right: Any) -> Iterator[tuple[Any, ...]]:
             "bring samples of their own"
         )
     rng = np.random.default_rng(SEED)
-    cls = type(operation)
-    drawn = [arrays for one, *arrays in (*cls.samples(rng), *cls.tails()) if repr(one) == repr(operation)]
-    for arrays in drawn:
+    for case in cases(type(operation)):
+        if repr(case.operation) != repr(operation) or case.kind == "kink":
+            continue
         if part == "jacobian":
-            yield from map(tuple, split(operation, *arrays))
+            yield from map(tuple, case.samples)
         elif part == "vjp":
-            outputs = operation.forward(*arrays)
-            outputs = tuple(outputs) if operation.saved else (outputs,)
-            yield rng.normal(size=np.shape(outputs[0])), *arrays, *outputs
+            yield rng.normal(size=np.shape(case.outputs[0])), *case.arrays, *case.outputs
         else:
-            yield tuple(arrays)
+            yield case.arrays
 
 
 def _answer(name: str, yours: Callable[..., Any], arguments: tuple[Any, ...], hint: str) -> list[Any]:
@@ -208,11 +205,12 @@ def _look(got: np.ndarray, wanted: np.ndarray, wrong: np.ndarray, bound: float) 
 
 
 def _letters(yours: Callable[..., Any], arguments: tuple[Any, ...]) -> list[str]:
-    """The names of the arguments, as the function has them."""
+    """The names of the arguments, as the function has them, or numbers where it has none for each."""
     try:
-        return list(inspect.signature(yours).bind(*arguments).arguments)
+        letters = list(inspect.signature(yours).bind(*arguments).arguments)
     except (TypeError, ValueError):
-        return [f"argument {k}" for k in range(len(arguments))]
+        letters = []
+    return letters if len(letters) == len(arguments) else [f"argument {k}" for k in range(len(arguments))]
 
 
 def _words(name: str, problem: str, yours: Callable[..., Any], arguments: tuple[Any, ...], hint: str) -> str:
@@ -221,8 +219,6 @@ def _words(name: str, problem: str, yours: Callable[..., Any], arguments: tuple[
             return f"array of shape {value.shape}"
         return np.array2string(value, precision=4, separator=", ") if isinstance(value, np.ndarray) else repr(value)
 
-    letters = _letters(yours, arguments)
-    if len(letters) != len(arguments):  # *arguments
-        letters = [f"argument {k}" for k in range(len(arguments))]
-    called = ", ".join(f"{letter} = {short(value)}" for letter, value in zip(letters, arguments, strict=True))
+    named = zip(_letters(yours, arguments), arguments, strict=True)
+    called = ", ".join(f"{letter} = {short(value)}" for letter, value in named)
     return f"{name}: {problem}\nat {called}" + (f"\nHint: {hint}" if hint else "")
