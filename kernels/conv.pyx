@@ -24,33 +24,12 @@ from libc.string cimport memcpy, memset
 
 from common cimport CACHE_LINE, KERNELS_OPENMP, LANES, LARGEST, TOO_MANY
 from common cimport add, aligned, begin, team_for, pieces, rounded, total
-
-cdef extern from "tile.h" nogil:
-    enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS, VECTOR_TILES
-    void plain_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                           const Py_ssize_t *, float *, Py_ssize_t, const float *)
-    void plain_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                            const Py_ssize_t *, double *, Py_ssize_t, const double *)
-    void plain_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
-    void plain_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
-    void plain_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
-    void plain_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
-    void vector_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
-    void vector_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
-    void plain_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
-    void plain_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
-    void vector_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                            const Py_ssize_t *, float *, Py_ssize_t, const float *)
-    void vector_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                             const Py_ssize_t *, double *, Py_ssize_t, const double *)
-    void vector_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
-    void vector_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
-    void vector_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
-    void vector_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
+from tile cimport DOT_COLUMNS, DOT_ROWS, OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES
+from tile cimport add_rows, dot, outer, pack
+cimport tile
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
-cdef bint plain_tiles = False
 
 cdef enum:
     DEPTH = 320         # rows of X^ in a piece: 320 x 64 bytes are 20 kB, and stay in the first-level cache
@@ -59,6 +38,7 @@ cdef enum:
     BLOCK_BYTES = 2048  # of a row in the weight gradient: 8 + 3 rows stay in the first-level cache
     BATCH = 2           # tiles of rows of g at a time, 8 rows
     BLOCK_TAPS = 96     # rows of X^ there: 96 x 2 kB stay in the second-level cache
+    BLOCK_PIXELS = 256  # there, by channels: 256 x 64 bytes of an image stay in the first-level cache
 
 
 def set_num_threads(int n):
@@ -69,8 +49,7 @@ def set_num_threads(int n):
 
 def use_plain_tiles(bint plain):
     """Compute with the plain loops of tile.h, not with its vectors, for tests. Returns if there are both."""
-    global plain_tiles
-    plain_tiles = plain
+    tile.plain_tiles = plain
     return bool(VECTOR_TILES)
 
 
@@ -183,21 +162,6 @@ cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, cons
         u += here
 
 
-cdef inline void add_rows(Py_ssize_t rows, const floating *a, Py_ssize_t stride, floating *c,
-                          const Py_ssize_t *row) noexcept nogil:
-    """c[row[r]] += a[r], a vector for each r; see tile.h."""
-    if floating is float:
-        if plain_tiles:
-            plain_add_float(<int> rows, a, stride, c, row)
-        else:
-            vector_add_float(<int> rows, a, stride, c, row)
-    else:
-        if plain_tiles:
-            plain_add_double(<int> rows, a, stride, c, row)
-        else:
-            vector_add_double(<int> rows, a, stride, c, row)
-
-
 cdef void scatter(const floating *piece, Py_ssize_t stride, floating *image, const Py_ssize_t *tap,
                   Py_ssize_t taps, const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
     """image[tap[k] + pixel[u]] += piece[k, u]: the transpose of `gather`."""
@@ -213,42 +177,27 @@ cdef void scatter(const floating *piece, Py_ssize_t stride, floating *image, con
         u += here
 
 
-cdef void pack(floating *packed, const floating *matrix, Py_ssize_t rows, Py_ssize_t columns,
-               Py_ssize_t down, Py_ssize_t right, Py_ssize_t blocks) noexcept nogil:
+cdef void pack_panels(floating *packed, const floating *matrix, Py_ssize_t rows, Py_ssize_t columns,
+                      Py_ssize_t blocks) noexcept nogil:
     """The left factor of a product in the order in which the tile reads it.
 
-    The entries (r, k), at matrix[r down + k right], go into `blocks` nearly equal blocks of columns; in a block,
-    panels of at most OUTER_ROWS rows; in a panel, column by column. Panels are nearly equal: 16 rows are
-    dealt 5, 5, 6.
+    The columns go into `blocks` nearly equal blocks; in a block, panels of at most OUTER_ROWS rows; in a panel, column
+    by column. Panels are nearly equal: 16 rows are dealt 5, 5, 6.
     """
-    cdef Py_ssize_t panels = pieces(rows, OUTER_ROWS), block, panel, k, r
+    cdef Py_ssize_t panels = pieces(rows, OUTER_ROWS), block, panel, k, r, depth, height
     for block in range(blocks):
+        k = begin(columns, block, blocks)
+        depth = begin(columns, block + 1, blocks) - k
         for panel in range(panels):
-            for k in range(begin(columns, block, blocks), begin(columns, block + 1, blocks)):
-                for r in range(begin(rows, panel, panels), begin(rows, panel + 1, panels)):
-                    packed[0] = matrix[r * down + k * right]
-                    packed += 1
+            r = begin(rows, panel, panels)
+            height = begin(rows, panel + 1, panels) - r
+            pack(packed, height, matrix + r * columns + k, columns, height, depth)
+            packed += height * depth
 
 
 # ------------------------------------------------------------------------------------------------------------
 # Forward
 # ------------------------------------------------------------------------------------------------------------
-
-
-cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *left,
-                       const floating *right, const Py_ssize_t *row, floating *c, Py_ssize_t stride,
-                       const floating *start) noexcept nogil:
-    """c = start + a b, a tile; see tile.h."""
-    if floating is float:
-        if plain_tiles:
-            plain_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
-        else:
-            vector_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
-    else:
-        if plain_tiles:
-            plain_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
-        else:
-            vector_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
 
 
 cdef void forward(const Window *v, const floating *x, const floating *packed, const floating *start,
@@ -313,60 +262,23 @@ cdef void forward(const Window *v, const floating *x, const floating *packed, co
 # ------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void turn(const floating *a, Py_ssize_t a_stride, floating *b, Py_ssize_t b_stride) noexcept nogil:
-    """b[k, r] = a[r, k], a small square; see tile.h."""
-    if floating is float:
-        if plain_tiles:
-            plain_turn_float(a, a_stride, b, b_stride)
-        else:
-            vector_turn_float(a, a_stride, b, b_stride)
-    else:
-        if plain_tiles:
-            plain_turn_double(a, a_stride, b, b_stride)
-        else:
-            vector_turn_double(a, a_stride, b, b_stride)
-
-
 cdef void side_by_side_images(const floating *x, Py_ssize_t count, Py_ssize_t channels, Py_ssize_t pixels,
                               floating *images) noexcept nogil:
     """images[u, c, n] = x[n, c, u] for n < count, and 0 for the other lanes of two vectors."""
-    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), lanes = 4 * side, c, n, u, at, k, r, square
-    cdef const floating *corner
-    cdef floating *to
+    cdef Py_ssize_t lanes = 2 * VECTOR_BYTES // sizeof(floating), c, u, n
     for c in range(channels):
-        for u in range(pieces(pixels, side)):
-            at = max(min(u * side, pixels - side), 0)
-            for square in range(4):
-                n = square * side
-                corner = x + (n * channels + c) * pixels + at
-                to = images + (at * channels + c) * lanes + n
-                if n + side <= count and pixels >= side:
-                    turn(corner, channels * pixels, to, channels * lanes)
-                else:
-                    for k in range(min(side, pixels)):
-                        for r in range(side):
-                            to[k * channels * lanes + r] = corner[r * channels * pixels + k] if n + r < count else 0
+        pack(images + c * lanes, channels * lanes, x + c * pixels, channels * pixels, count, pixels)
+        for u in range(pixels if count < lanes else 0):
+            for n in range(count, lanes):
+                images[(u * channels + c) * lanes + n] = 0
 
 
 cdef void one_after_the_other(const floating *pixel, Py_ssize_t count, Py_ssize_t channels, Py_ssize_t here,
                               floating *y, Py_ssize_t pixels) noexcept nogil:
     """y[n, c, u] = pixel[u, c, n] for n < count and `here` pixels u; an image of y has `pixels`."""
-    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), lanes = 4 * side, c, n, u, at, k, r, square
-    cdef const floating *corner
-    cdef floating *to
+    cdef Py_ssize_t lanes = 2 * VECTOR_BYTES // sizeof(floating), c
     for c in range(channels):
-        for u in range(pieces(here, side)):
-            at = max(min(u * side, here - side), 0)
-            for square in range(pieces(count, side)):
-                n = square * side
-                corner = pixel + (at * channels + c) * lanes + n
-                to = y + (n * channels + c) * pixels + at
-                if n + side <= count and here >= side:
-                    turn(corner, channels * lanes, to, channels * pixels)
-                else:
-                    for r in range(min(side, count - n)):
-                        for k in range(min(side, here)):
-                            to[r * channels * pixels + k] = corner[k * channels * lanes + r]
+        pack(y + c * pixels, channels * pixels, pixel + c * lanes, channels * lanes, here, count)
 
 
 cdef inline Py_ssize_t first_inside(Py_ssize_t corner, Py_ssize_t step) noexcept nogil:
@@ -479,7 +391,7 @@ cdef conv2d_many(const Window *v, const floating[:, :, :, ::1] x, const floating
             for j in range(v.kw):
                 for c in range(v.c):
                     table[(i * v.kw + j) * v.c + c] = ((i * v.dh * v.w + j * v.dw) * v.c + c) * lanes
-        pack(&packed[0], &by_place[0, 0, 0, 0], v.o, v.taps, v.taps, 1, 1)
+        pack_panels(&packed[0], &by_place[0, 0, 0, 0], v.o, v.taps, 1)
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             forward_many(v, &x[0, 0, 0, 0], &packed[0], &start[0], &table[0], &out[0, 0, 0, 0],
                          rooms + t * share, begin(lines, t, team), begin(lines, t + 1, team))
@@ -516,7 +428,7 @@ def conv2d(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1]
         start[:] = bias
     with nogil:
         fill_tables(&v, tap, pixel, row, DEPTH, columns)
-        pack(&packed[0], &weight[0, 0, 0, 0], v.o, v.taps, v.taps, 1, pieces(v.taps, DEPTH))
+        pack_panels(&packed[0], &weight[0, 0, 0, 0], v.o, v.taps, pieces(v.taps, DEPTH))
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             forward(&v, &x[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
                     rooms + t * share, begin(panels, t, team), begin(panels, t + 1, team))
@@ -544,8 +456,8 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
     cdef Py_ssize_t size = v.c * v.height * v.width
     cdef Py_ssize_t n, panel, height, u, count, o, r, rows
     cdef floating *piece = room
-    cdef floating *tile = piece + v.o * columns
-    cdef floating *frame = tile + OUTER_ROWS * columns
+    cdef floating *out = piece + v.o * columns
+    cdef floating *frame = out + OUTER_ROWS * columns
     cdef floating *image
     for n in range(first, last):
         image = frame if v.framed else gx + n * size
@@ -565,8 +477,8 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
                     o = begin(v.o, block, blocks)
                     depth = begin(v.o, block + 1, blocks) - o
                     outer(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o,
-                          tile, columns, start if block == 0 else NULL)
-                scatter(tile, columns, image, tap + r, rows, pixel + u, count)
+                          out, columns, start if block == 0 else NULL)
+                scatter(out, columns, image, tap + r, rows, pixel + u, count)
         if v.framed:
             out_of_frame(v, frame, gx + n * v.c * v.h * v.w)
 
@@ -610,7 +522,7 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
         for k in range(v.taps):  # the k-th tap in the order j, c, i
             j, c, i = k // (v.c * v.kh), k // v.kh % v.c, k % v.kh
             tap[k] = (c * v.height + i * v.dh) * v.width + j * v.dw
-        pack(&packed[0], &turned[0, 0, 0, 0], v.taps, v.o, v.o, 1, pieces(v.o, DEPTH))
+        pack_panels(&packed[0], &turned[0, 0, 0, 0], v.taps, v.o, pieces(v.o, DEPTH))
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
             backward_input(&v, &g[0, 0, 0, 0], &packed[0], &start[0], tap, pixel, row, &out[0, 0, 0, 0],
                            rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
@@ -622,24 +534,9 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
 # ------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b,
-                     Py_ssize_t stride, floating *c, Py_ssize_t c_stride) noexcept nogil:
-    """c += a b^T, a tile; see tile.h."""
-    if floating is float:
-        if plain_tiles:
-            plain_dot_float(<int> rows, depth, a, b, stride, c, c_stride)
-        else:
-            vector_dot_float(<int> rows, depth, a, b, stride, c, c_stride)
-    else:
-        if plain_tiles:
-            plain_dot_double(<int> rows, depth, a, b, stride, c, c_stride)
-        else:
-            vector_dot_double(<int> rows, depth, a, b, stride, c, c_stride)
-
-
-cdef void backward_weight(const Window *v, const floating *g, const floating *x, const Py_ssize_t *tap,
-                          const Py_ssize_t *pixel, floating *gw, floating *room,
-                          Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+cdef void backward_weight_by_pixels(const Window *v, const floating *g, const floating *x, const Py_ssize_t *tap,
+                                    const Py_ssize_t *pixel, floating *gw, floating *room, Py_ssize_t first,
+                                    Py_ssize_t last) noexcept nogil:
     """gw (O, K) = sum of g X^^T over the images `first` to `last`; rows of gw are rounded up to whole tiles.
 
     Both factors are contiguous along the pixels, the index summed over: so dot products, with vectors along
@@ -699,38 +596,157 @@ cdef void backward_weight(const Window *v, const floating *g, const floating *x,
                             gw + r * columns + k + s * DOT_COLUMNS, columns)
 
 
+cdef struct Blocks:
+    Py_ssize_t channels, groups     # channels side by side, and how many groups of them there are
+    Py_ssize_t run, span            # numbers in a line under one row of a filter; the same in whole tiles
+    Py_ssize_t images, parts        # a block is several images, or one of the parts of one image
+    Py_ssize_t pixels, lines        # of output in a block, of input for one image of it; at most
+    Py_ssize_t columns              # of gw
+
+
+cdef Blocks blocks_of(const Window *v, Py_ssize_t lanes) noexcept nogil:
+    """How `backward_weight_by_channels` divides its work, for tiles of `lanes` columns."""
+    cdef Blocks b
+    cdef Py_ssize_t rows
+    b.groups = pieces(v.c, lanes)
+    b.channels = pieces(v.c, b.groups)
+    b.run = v.kw * b.channels
+    b.span = rounded(b.run, lanes)
+    b.images = min(max(BLOCK_PIXELS // v.pixels, 1), v.n)
+    b.parts = pieces(v.p, max(BLOCK_PIXELS // v.q, 1)) if v.pixels > BLOCK_PIXELS else 1
+    rows = pieces(v.p, b.parts)
+    b.pixels = b.images * rows * v.q
+    b.lines = (rows - 1) * v.sh + (v.kh - 1) * v.dh + 1
+    b.columns = b.groups * v.kh * b.span
+    return b
+
+
+cdef void channels_last(const Window *v, const Blocks *b, const floating *x, Py_ssize_t group, Py_ssize_t first,
+                        Py_ssize_t lines, floating *frame) noexcept nogil:
+    """frame[h, w, c] = x[c, first + h, w] in the padded image, for the channels of a group."""
+    cdef Py_ssize_t c = begin(v.c, group, b.groups), count = begin(v.c, group + 1, b.groups) - c, h, width = v.width
+    cdef floating *line
+    if not v.framed:
+        pack(frame, b.channels, x + (c * v.h + first) * v.w, v.h * v.w, count, lines * v.w)
+        return
+    for h in range(first - v.ph, first - v.ph + lines):
+        line = frame + (h + v.ph - first) * width * b.channels
+        memset(line, 0, width * b.channels * sizeof(floating))
+        if 0 <= h < v.h:
+            pack(line + v.pw * b.channels, b.channels, x + (c * v.h + h) * v.w, v.h * v.w, count, v.w)
+
+
+cdef void backward_weight_by_channels(const Window *v, const Blocks *b, const floating *g, const floating *x,
+                                      const Py_ssize_t *row, floating *gw, floating *room, Py_ssize_t first,
+                                      Py_ssize_t last) noexcept nogil:
+    """The same with vectors along the channels: gw[o, (group, i, j, c)], each run of (j, c) rounded up to whole tiles.
+
+    With the channels of a group innermost, image[h, w, c], what a row of a filter sees is a run of neighbours. A
+    tile then sums over the pixels of a block, of g packed and of the image as it lies; nothing is gathered, for
+    one tap after the other reads the same piece of the image, shifted, from the first-level cache. Rows of pixels
+    under which a row of the filter sees padding alone are left out, if the block is of one image.
+    """
+    cdef Py_ssize_t lanes = 2 * VECTOR_BYTES // sizeof(floating), heights = pieces(v.o, OUTER_ROWS)
+    cdef Py_ssize_t size = v.c * v.h * v.w, n = first, part, p, rows, lines, images, image, pixels, group, height, r
+    cdef Py_ssize_t high, i, low, above, s
+    cdef floating *left = room
+    cdef floating *frame = left + v.o * b.pixels
+    memset(gw, 0, v.o * b.columns * sizeof(floating))
+    memset(frame, 0, (b.images * b.lines * v.width * b.channels + lanes) * sizeof(floating))
+    while n < last:
+        images = min(b.images, last - n)
+        for part in range(b.parts):
+            p = begin(v.p, part, b.parts)
+            rows = begin(v.p, part + 1, b.parts) - p
+            lines = (rows - 1) * v.sh + (v.kh - 1) * v.dh + 1
+            pixels = rows * v.q
+            for height in range(heights):
+                r = begin(v.o, height, heights)
+                high = begin(v.o, height + 1, heights) - r
+                for image in range(images):
+                    pack(left + (r * images + image * high) * pixels, high,
+                         g + ((n + image) * v.o + r) * v.pixels + p * v.q, v.pixels, high, pixels)
+            for group in range(b.groups):
+                for image in range(images):
+                    channels_last(v, b, x + (n + image) * size, group, p * v.sh, lines,
+                                  frame + image * lines * v.width * b.channels)
+                for height in range(heights):
+                    r = begin(v.o, height, heights)
+                    high = begin(v.o, height + 1, heights) - r
+                    for i in range(v.kh):
+                        low, above = 0, rows * images
+                        if images == 1:
+                            low = max(first_inside(i * v.dh - v.ph, v.sh) - p, 0)
+                            above = min(last_inside(i * v.dh - v.ph, v.sh, v.p, v.h) - p, rows)
+                        s = 0
+                        while s < b.run and low < above:
+                            outer(high, (above - low) * v.q, left + (r * images * pixels + low * v.q * high),
+                                  frame + (low * v.sh + i * v.dh) * v.width * b.channels + s,
+                                  frame + (low * v.sh + i * v.dh) * v.width * b.channels + s + lanes // 2, row,
+                                  gw + r * b.columns + (group * v.kh + i) * b.span + s, b.columns, NULL)
+                            s += lanes
+        n += images
+
+
 def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, :, ::1] x not None,
                   weight_shape, stride, padding, dilation):
-    """gw, of the shape weight_shape. Each thread sums its own images; at last the sums are added in order."""
+    """gw, of the shape weight_shape. Each thread sums its own images; at last the sums are added in order.
+
+    Vectors along the channels are faster where channels and taps fill them.
+    """
     cdef Window v = window((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), weight_shape,
                            stride, padding, dilation)
     check_output(&v, g.shape[0], g.shape[1], g.shape[2], g.shape[3])
     dtype = np.float32 if floating is float else np.float64
     cdef Py_ssize_t line = CACHE_LINE // sizeof(floating), lanes = VECTOR_BYTES // sizeof(floating)
-    cdef Py_ssize_t block = BLOCK_BYTES // sizeof(floating), columns = rounded(v.taps, DOT_COLUMNS)
+    cdef Blocks b = blocks_of(&v, 2 * lanes)
+    cdef bint by_channels = v.dw == 1 and 4 * b.run >= 3 * b.span
+    cdef Py_ssize_t block = BLOCK_BYTES // sizeof(floating)
     cdef Py_ssize_t frames = min(pieces(block, v.pixels) + 1, v.n) * v.framed * v.c * v.height * v.width
     cdef Py_ssize_t share = rounded((v.o + BLOCK_TAPS) * (block + lanes) + frames, line)
+    cdef Py_ssize_t columns = rounded(v.taps, DOT_COLUMNS), table_size = v.taps + v.pixels
+    if by_channels:
+        share = rounded(v.o * b.pixels + b.images * b.lines * v.width * b.channels + 2 * lanes, line)
+        columns, table_size = b.columns, v.taps + b.pixels
     cdef Py_ssize_t slab = rounded(v.o * columns, line)
     cdef int team = team_for(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
     cdef floating[::1] room = np.empty(team * (share + slab) + line, dtype)
-    cdef Py_ssize_t[::1] table = np.empty(v.taps + v.pixels, np.intp)
-    cdef Py_ssize_t *tap = &table[0]
+    cdef Py_ssize_t[::1] table = np.empty(table_size, np.intp)
+    cdef Py_ssize_t *tap = &table[0]  # where a tap lies in the image, and at last in a row of gw
     cdef Py_ssize_t *pixel = tap + v.taps
     cdef floating *rooms = <floating *> aligned(&room[0])
     cdef floating *slabs = rooms + team * share
-    cdef Py_ssize_t o, k, i
+    cdef Py_ssize_t o, k, i, j, c, group, u
     gw = np.empty((v.o, v.taps), dtype)
     cdef floating[:, ::1] out = gw
     with nogil:
-        fill_tables(&v, tap, pixel, NULL, 0, 0)
-        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
-            backward_weight(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], tap, pixel, slabs + t * slab,
-                            rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
+        if by_channels:
+            for u in range(b.pixels):
+                i, j = u // v.q, u % v.q  # the row, counted through the images of the block
+                if b.images > 1:
+                    i = i // v.p * b.lines + i % v.p * v.sh
+                else:
+                    i *= v.sh
+                pixel[u] = (i * v.width + j * v.sw) * b.channels
+            for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
+                backward_weight_by_channels(&v, &b, &g[0, 0, 0, 0], &x[0, 0, 0, 0], pixel, slabs + t * slab,
+                                            rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
+        else:
+            fill_tables(&v, tap, pixel, NULL, 0, 0)
+            for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
+                backward_weight_by_pixels(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], tap, pixel, slabs + t * slab,
+                                          rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
+        for k in range(v.taps):
+            tap[k] = k
+            if by_channels:
+                c, i, j = k // (v.kh * v.kw), k // v.kw % v.kh, k % v.kw
+                group = ((c + 1) * b.groups - 1) // v.c
+                tap[k] = (group * v.kh + i) * b.span + j * b.channels + c - begin(v.c, group, b.groups)
         for o in range(v.o):
             for k in range(v.taps):
-                out[o, k] = slabs[o * columns + k]
+                out[o, k] = slabs[o * columns + tap[k]]
                 for i in range(1, team):
-                    out[o, k] += slabs[i * slab + o * columns + k]
+                    out[o, k] += slabs[i * slab + o * columns + tap[k]]
     return gw.reshape(v.o, v.c, v.kh, v.kw)
 
 

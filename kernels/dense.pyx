@@ -29,25 +29,11 @@ from libc.string cimport memcpy, memset
 
 from common cimport CACHE_LINE, KERNELS_OPENMP
 from common cimport aligned, begin, pieces, rounded, team_for
-
-cdef extern from "tile.h" nogil:
-    enum: VECTOR_BYTES, OUTER_ROWS, VECTOR_TILES
-    void plain_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                           const Py_ssize_t *, float *, Py_ssize_t, const float *)
-    void plain_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                            const Py_ssize_t *, double *, Py_ssize_t, const double *)
-    void plain_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
-    void plain_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
-    void vector_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
-    void vector_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
-    void vector_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                            const Py_ssize_t *, float *, Py_ssize_t, const float *)
-    void vector_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                             const Py_ssize_t *, double *, Py_ssize_t, const double *)
+from tile cimport OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES, outer, pack
+cimport tile
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
-cdef bint plain_tiles = False
 cdef object FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
 
 cdef enum:
@@ -63,8 +49,7 @@ def set_num_threads(int n):
 
 def use_plain_tiles(bint plain):
     """Compute with the plain loops of tile.h, not with its vectors, for tests. Returns if there are both."""
-    global plain_tiles
-    plain_tiles = plain
+    tile.plain_tiles = plain
     return bool(VECTOR_TILES)
 
 
@@ -80,63 +65,21 @@ cdef struct Sizes:
     Py_ssize_t stride                   # C[r, u] lies at c[r stride + u]
 
 
-cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b,
-                       const Py_ssize_t *row, floating *c, Py_ssize_t stride,
-                       const floating *start) noexcept nogil:
-    """c = start + a b, or c += a b without start, a tile; see tile.h."""
-    cdef const floating *right = b + VECTOR_BYTES // sizeof(floating)
-    if floating is float:
-        if plain_tiles:
-            plain_outer_float(<int> rows, depth, a, b, right, row, c, stride, start)
-        else:
-            vector_outer_float(<int> rows, depth, a, b, right, row, c, stride, start)
-    else:
-        if plain_tiles:
-            plain_outer_double(<int> rows, depth, a, b, right, row, c, stride, start)
-        else:
-            vector_outer_double(<int> rows, depth, a, b, right, row, c, stride, start)
-
-
-cdef inline void turn(const floating *a, Py_ssize_t a_stride, floating *b, Py_ssize_t b_stride) noexcept nogil:
-    """b[k, r] = a[r, k], a small square; see tile.h."""
-    if floating is float:
-        if plain_tiles:
-            plain_turn_float(a, a_stride, b, b_stride)
-        else:
-            vector_turn_float(a, a_stride, b, b_stride)
-    else:
-        if plain_tiles:
-            plain_turn_double(a, a_stride, b, b_stride)
-        else:
-            vector_turn_double(a, a_stride, b, b_stride)
-
-
-cdef void pack(floating *panel, Py_ssize_t stride, const floating *matrix, Py_ssize_t count, Py_ssize_t depth,
-               Py_ssize_t across, Py_ssize_t along) noexcept nogil:
+cdef void pack_either(floating *panel, Py_ssize_t stride, const floating *matrix, Py_ssize_t count, Py_ssize_t depth,
+                      Py_ssize_t across, Py_ssize_t along) noexcept nogil:
     """panel[k stride + s] = matrix[s across + k along]: `count` rows of A, or columns of B, in the order of the
     tile.
-
-    Where k runs along memory, small squares are turned; the last ones overlap those before.
     """
-    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), k = 0, s, at
-    if across == 1:
-        for k in range(depth):
-            if count * sizeof(floating) == 2 * VECTOR_BYTES:
-                memcpy(panel + k * stride, matrix + k * along, 2 * VECTOR_BYTES)
-            else:
-                for s in range(count):
-                    panel[k * stride + s] = matrix[k * along + s]
+    cdef Py_ssize_t k, s
+    if along == 1:
+        pack(panel, stride, matrix, across, count, depth)
         return
-    if along == 1 and count >= side:
-        while k + side <= depth:
-            for s in range(pieces(count, side)):
-                at = min(s * side, count - side)
-                turn(matrix + at * across + k, across, panel + k * stride + at, stride)
-            k += side
-    while k < depth:
-        for s in range(count):
-            panel[k * stride + s] = matrix[s * across + k * along]
-        k += 1
+    for k in range(depth):
+        if across == 1 and count * sizeof(floating) == 2 * VECTOR_BYTES:
+            memcpy(panel + k * stride, matrix + k * along, 2 * VECTOR_BYTES)
+        else:
+            for s in range(count):
+                panel[k * stride + s] = matrix[s * across + k * along]
 
 
 cdef inline Py_ssize_t chunk_rows(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t itemsize) noexcept nogil:
@@ -166,14 +109,14 @@ cdef void multiply(const Sizes *v, const floating *a, const floating *b, const f
             for height in range(heights):
                 r = begin(count, height, heights)
                 rows = begin(count, height + 1, heights) - r
-                pack(packed + r * depth, rows, a + (low + r) * v.a_down + k * v.a_right, rows, depth,
-                     v.a_down, v.a_right)
+                pack_either(packed + r * depth, rows, a + (low + r) * v.a_down + k * v.a_right, rows, depth,
+                            v.a_down, v.a_right)
             for panel in range(panels):
                 u = panel * columns
                 width = min(columns, v.columns - u)
                 if width < columns:
                     memset(piece, 0, depth * columns * sizeof(floating))
-                pack(piece, columns, b + k * v.b_down + u * v.b_right, width, depth, v.b_right, v.b_down)
+                pack_either(piece, columns, b + k * v.b_down + u * v.b_right, width, depth, v.b_right, v.b_down)
                 for height in range(heights):
                     r = begin(count, height, heights)
                     rows = begin(count, height + 1, heights) - r
@@ -183,11 +126,11 @@ cdef void multiply(const Sizes *v, const floating *a, const floating *b, const f
                         for i in range(rows):
                             memcpy(out + i * v.stride, bias + u, width * sizeof(floating))
                     if width == columns:
-                        outer(rows, depth, packed + r * depth, piece, row, out, v.stride, start)
+                        outer(rows, depth, packed + r * depth, piece, piece + columns // 2, row, out, v.stride, start)
                     else:  # the last panel is narrower than the tile
                         for i in range(rows if start == NULL else 0):
                             memcpy(edge + i * columns, out + i * v.stride, width * sizeof(floating))
-                        outer(rows, depth, packed + r * depth, piece, row, edge, columns, start)
+                        outer(rows, depth, packed + r * depth, piece, piece + columns // 2, row, edge, columns, start)
                         for i in range(rows):
                             memcpy(out + i * v.stride, edge + i * columns, width * sizeof(floating))
 

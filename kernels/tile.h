@@ -58,6 +58,14 @@
 #define LANES(real) ((int)(VECTOR_BYTES / sizeof(real)))
 #define TURN(real) (LANES(real) / 2)
 
+#if defined(__GNUC__)
+#define prefetch(p) __builtin_prefetch(p)
+#else
+#define prefetch(p) ((void)0)
+#endif
+
+static int plain_tiles UNUSED; /* whether to compute with the plain loops also where there are vectors, for tests */
+
 /* ---- Plain loops: what the tiles compute ---- */
 
 #define PLAIN_TILES(real)                                                                                  \

@@ -292,8 +292,11 @@ class Elementwise(Operation, abstract=True):
     """
 
     required = (*Operation.required, "df")
-    broadcasts = True
     flat = True
+
+    def __init_subclass__(cls, abstract: bool = False) -> None:
+        super().__init_subclass__(abstract)
+        cls.broadcasts = not abstract and len(cls.parsed.inputs) > 1
 
     if TYPE_CHECKING:
 

@@ -23,8 +23,10 @@ from .operation import Operation, registry
 
 __all__ = ["Tensor", "as_array", "as_tensor", "function", "function_named", "no_grad"]
 
-_counter = itertools.count()
+_counter = itertools.count(0, -1)  # the newest tensor has the lowest number
 _order = operator.attrgetter("order")
+_new = object.__new__
+_ndarray = np.ndarray
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
@@ -219,7 +221,7 @@ class Tensor:
                 if parent is not None and parent not in seen:
                     seen.add(parent)
                     nodes.append(parent)
-        nodes.sort(key=_order, reverse=True)
+        nodes.sort(key=_order)
         return nodes
 
     def backward(self, gradient: Any = None, *, method: str = "vjp", accumulate: bool = False) -> None:
@@ -245,19 +247,20 @@ class Tensor:
         pull = _PULLS[method]
         seed = self._seed(gradient)
         rows: dict[Tensor, Any] = {self: seed}
-        waiting = [(-self.order, self)] if self.op is not None else []  # a heap: the newest result comes first
+        waiting = [(self.order, self)] if self.op is not None else []  # a heap: the newest result comes first
         while waiting:
-            _, node = heappop(waiting)
+            node = heappop(waiting)[1]
             g = rows.pop(node)
             if g.dtype is not node.data.dtype:  # a wider one has joined after it
                 g = g.astype(node.data.dtype)
             pulled = pull(node, g)
-            if len(pulled) != len(node.edges):
+            edges = node.edges
+            if len(pulled) != len(edges):
                 raise ValueError(
-                    f"backward: {node.op!r} gave {len(pulled)} gradients for {len(node.edges)} inputs that vary: "
+                    f"backward: {node.op!r} gave {len(pulled)} gradients for {len(edges)} inputs that vary: "
                     f"its vjp is wrong; minigrad verify names it"
                 )
-            for parent, row in zip(node.edges, pulled):  # noqa: B905  # strict is slow
+            for parent, row in zip(edges, pulled):  # noqa: B905  # strict is slow
                 if parent is None or row is None:
                     continue
                 if parent in rows:
@@ -265,12 +268,10 @@ class Tensor:
                 else:
                     rows[parent] = row
                     if parent.op is not None:
-                        heappush(waiting, (-parent.order, parent))
+                        heappush(waiting, (parent.order, parent))
                     elif not accumulate:
                         parent.grad = None  # of the last step: its memory serves what comes next
-        given = {id(seed)}
-        for leaf, g in rows.items():
-            leaf._receive(g, accumulate, given)
+        _hand_over(rows, seed, accumulate)
 
     def _seed(self, gradient: Any) -> np.ndarray:
         if not self._requires:
@@ -285,28 +286,13 @@ class Tensor:
                     f"or pass gradient= of that shape"
                 )
             return np.ones_like(self.data)
-        seed: np.ndarray = _array(gradient)
-        if type(seed) is not np.ndarray or seed.dtype != self.data.dtype:
-            seed = np.asarray(seed, dtype=self.data.dtype)
-        if seed.shape != self.data.shape:
+        data = self.data
+        seed: np.ndarray = gradient
+        if type(seed) is not _ndarray or seed.dtype is not data.dtype:
+            seed = np.asarray(_array(seed), dtype=data.dtype)
+        if seed.shape != data.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, the tensor {self.shape}: make them equal")
         return seed
-
-    def _receive(self, g: Any, accumulate: bool, given: set[int]) -> None:
-        """Set or add a leaf's gradient, which shares its memory with nothing else."""
-        if type(g) is not np.ndarray or g.dtype != self.data.dtype:
-            g = np.asarray(g, dtype=self.data.dtype)
-        if g.shape != self.data.shape:
-            raise ValueError(
-                f"backward: a gradient of shape {g.shape} came for a leaf {self.name} of shape {self.shape}: "
-                f"the vjp of an operation that uses it is wrong; minigrad verify names it"
-            )
-        if accumulate and self.grad is not None:
-            g = self.grad + g
-        elif g.base is not None or id(g) in given:
-            g = g.copy()
-        given.add(id(g))
-        self.grad = g
 
     # Arithmetic and the rest of the operations, found by name in the registry
 
@@ -417,6 +403,26 @@ def as_array(x: Any) -> np.ndarray:
     return x.data if isinstance(x, Tensor) else np.asarray(x)
 
 
+def _hand_over(rows: dict[Tensor, Any], seed: Any, accumulate: bool) -> None:
+    """Set or add the gradients of the leaves; each shares its memory with nothing else."""
+    given = {id(seed)}
+    for leaf, g in rows.items():
+        data = leaf.data
+        if type(g) is not _ndarray or g.dtype is not data.dtype:
+            g = np.asarray(g, dtype=data.dtype)
+        if g.shape != data.shape:
+            raise ValueError(
+                f"backward: a gradient of shape {g.shape} came for a leaf {leaf.name} of shape {leaf.shape}: "
+                f"the vjp of an operation that uses it is wrong; minigrad verify names it"
+            )
+        if accumulate and leaf.grad is not None:
+            g = leaf.grad + g
+        elif g.base is not None or id(g) in given:
+            g = g.copy()
+        given.add(id(g))
+        leaf.grad = g
+
+
 def _array(x: Any) -> Any:
     return x.data if isinstance(x, Tensor) else x
 
@@ -428,25 +434,28 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     shape by ``broadcast_to``, an operation of its own; constants are left to NumPy.
     """
     arrays: list[Any] = []
-    edges: list[Tensor | None] = []
-    recording = False
+    asking = 0
     for x in inputs:
-        edge = None
         if isinstance(x, Tensor):
             arrays.append(x.data)
             if x._requires:
-                edge, recording = x, True
+                asking += 1
         else:
             arrays.append(x if x is None or isinstance(x, (float, int, np.ndarray)) else np.asarray(x))
-        edges.append(edge)
     try:
         result = operation.forward(*arrays)
     except (ValueError, IndexError, TypeError) as error:
         raise _explained(operation, arrays, error) from None
-    outputs = result if operation.saved else (result,)
-    result = outputs[0]
-    if not (recording and _recording.get()):
+    if operation.saved:
+        arrays += result
+        result = result[0]
+    else:
+        arrays.append(result)
+    if not (asking and _recording.get()):
         return _tensor(result, None, (), (), ())
+    edges: Sequence[Any] = inputs
+    if asking < len(inputs):
+        edges = [x if isinstance(x, Tensor) and x._requires else None for x in inputs]
     if operation.broadcasts:
         shape = result.shape
         for edge in edges:
@@ -454,7 +463,6 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
                 return apply(operation, *_to_one_shape(inputs, shape))
     if operation.constants:
         edges = _varying(operation, edges)
-    arrays += outputs
     return _tensor(result, operation, inputs, edges, arrays)
 
 
@@ -470,8 +478,8 @@ def _varying(operation: Operation, edges: Sequence[Tensor | None]) -> list[Tenso
 
 def _tensor(data: Any, op: Operation | None, inputs: Sequence[Any], edges: Sequence[Any], record: Any) -> Tensor:
     """A tensor made by an operation; by none, if nothing is recorded."""
-    tensor = Tensor.__new__(Tensor)
-    tensor.data = data if type(data) is np.ndarray else np.asarray(data)
+    tensor: Tensor = _new(Tensor)
+    tensor.data = data if type(data) is _ndarray else np.asarray(data)
     tensor.grad = None
     tensor._requires = op is not None
     tensor.op = op

@@ -127,9 +127,9 @@ def test_reference_batch_norm_is_its_definition():
 # ------------------------------------------------------------------------------------------------------------
 
 # N, C, H, W, O. Together they have: rows of whole vectors and ragged ones, one filter and many, heights of tiles
-# from 1 to 6, both ways to the gradient of the input, sums longer than a block, several images in a block.
+# from 1 to 6, both ways to each gradient, sums longer than a block, several images in a block and parts of one.
 SHAPES = [(3, 4, 9, 8, 5), (2, 1, 12, 31, 7), (1, 16, 10, 12, 6), (5, 3, 8, 16, 17), (2, 1, 5, 5, 1)]
-DEEP = [(2, 40, 6, 8, 9), (2, 3, 6, 7, 330), (1, 18, 8, 8, 64)]
+DEEP = [(2, 40, 6, 8, 9), (2, 3, 6, 7, 330), (1, 18, 8, 8, 64), (7, 16, 7, 6, 5), (2, 19, 17, 18, 7)]
 GEOMETRIES = [
     case
     for case in itertools.product(
@@ -178,8 +178,9 @@ def test_deep_convolution(shape, stride, dtype):
 
 @needs_compiled
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_more_padding_than_the_kernel_reaches(dtype):
-    compare_convolution((2, 16, 5, 6, 4), (3, 3), UNIT, (4, 3), UNIT, dtype)
+@pytest.mark.parametrize("images", [1, 2])
+def test_more_padding_than_the_kernel_reaches(images, dtype):
+    compare_convolution((images, 16, 5, 6, 4), (3, 3), UNIT, (4, 3), UNIT, dtype)
 
 
 @needs_compiled
