@@ -38,7 +38,10 @@ cdef extern from *:
     CHALLENGE(float)
     CHALLENGE(double)
 
-    /* The commonest pool of all, 2 x 2 pixels side by side: the four taps of a window as they lie in two rows. */
+    /* The commonest pool of all, windows of 2 x 2 pixels side by side: each pair of rows of x, one after the other in
+       memory, makes one row of y. All but the last three rows are computed to a multiple of 4 windows: what is too much
+       is wrong, and the next rows overwrite it. So short rows fill vectors, too. */
+    #define MULTIPLE_OF_4(n) (((n) + 3) / 4 * 4)
     #define SEES(real, pixel, tap)                                                                           \
         {                                                                                                    \
             const real seen = pixel;                                                                         \
@@ -47,44 +50,53 @@ cdef extern from *:
             winner = wins ? tap : winner;                                                                    \
         }
     #define SQUARES(real)                                                                                    \
-    CLONES static void squares_##real(const real *top, const real *bottom, real *y, unsigned char *winners,  \
-                                      ptrdiff_t count)                                                       \
+    CLONES static void squares_##real(const real *restrict x, ptrdiff_t width, real *restrict y,             \
+                                      int *restrict winners, ptrdiff_t rows, ptrdiff_t count)                \
     {                                                                                                        \
-        for (ptrdiff_t q = 0; q < count; q++) {                                                              \
-            real best = top[2 * q];                                                                          \
-            int winner = 0;                                                                                  \
-            SEES(real, top[2 * q + 1], 1)                                                                    \
-            SEES(real, bottom[2 * q], 2)                                                                     \
-            SEES(real, bottom[2 * q + 1], 3)                                                                 \
-            y[q] = best;                                                                                     \
-            winners[q] = (unsigned char)winner;                                                              \
+        for (; rows > 0; rows--, x += 2 * width, y += count, winners += count) {                             \
+            const real *bottom = x + width;                                                                  \
+            const ptrdiff_t windows = rows > 3 ? MULTIPLE_OF_4(count) : count;                               \
+            for (ptrdiff_t q = 0; q < windows; q++) {                                                        \
+                real best = x[2 * q];                                                                        \
+                int winner = 0;                                                                              \
+                SEES(real, x[2 * q + 1], 1)                                                                  \
+                SEES(real, bottom[2 * q], 2)                                                                 \
+                SEES(real, bottom[2 * q + 1], 3)                                                             \
+                y[q] = best;                                                                                 \
+                winners[q] = winner;                                                                         \
+            }                                                                                                \
         }                                                                                                    \
     }
     SQUARES(float)
     SQUARES(double)
 
-    #define HAND_OUT(real, kind, type)                                                                       \
-    CLONES static void hand_out_##real##_##kind(real *row, const real *g, const type *winners,              \
-                                                ptrdiff_t count, int tap)                                    \
+    /* Its gradient: each g goes to the one of four pixels that has won. The first row of gx has the taps 0 and 1,
+       the second 2 and 3; where the width is odd, the pixel at the end gets nothing. */
+    #define SPREAD(real)                                                                                     \
+    CLONES static void spread_##real(const real *restrict g, const int *restrict winners, real *restrict gx, \
+                                     ptrdiff_t width, ptrdiff_t rows, ptrdiff_t count)                       \
     {                                                                                                        \
-        for (ptrdiff_t q = 0; q < count; q++) {                                                              \
-            const real mine = g[q];                                                                          \
-            const int winner = winners[q];                                                                   \
-            row[2 * q] = winner == tap ? mine : 0;                                                           \
-            row[2 * q + 1] = winner == tap + 1 ? mine : 0;                                                   \
+        for (; rows > 0; rows--, g += count, winners += count) {                                             \
+            const ptrdiff_t windows = rows > 3 ? MULTIPLE_OF_4(count) : count;                               \
+            for (int row = 0; row < 2; row++, gx += width) {                                                 \
+                for (ptrdiff_t q = 0; q < windows; q++) {                                                    \
+                    const real mine = g[q];                                                                  \
+                    const int tap = winners[q] - 2 * row;                                                    \
+                    gx[2 * q] = tap == 0 ? mine : 0;                                                         \
+                    gx[2 * q + 1] = tap == 1 ? mine : 0;                                                     \
+                }                                                                                            \
+                if (width > 2 * count)                                                                       \
+                    gx[2 * count] = 0;                                                                       \
+            }                                                                                                \
         }                                                                                                    \
     }
-    HAND_OUT(float, char, unsigned char)
-    HAND_OUT(float, int, int)
-    HAND_OUT(double, char, unsigned char)
-    HAND_OUT(double, int, int)
+    SPREAD(float)
+    SPREAD(double)
     """
-    void squares_float(const float *, const float *, float *, unsigned char *, Py_ssize_t) nogil
-    void squares_double(const double *, const double *, double *, unsigned char *, Py_ssize_t) nogil
-    void hand_out_float_char(float *, const float *, const unsigned char *, Py_ssize_t, int) nogil
-    void hand_out_float_int(float *, const float *, const int *, Py_ssize_t, int) nogil
-    void hand_out_double_char(double *, const double *, const unsigned char *, Py_ssize_t, int) nogil
-    void hand_out_double_int(double *, const double *, const int *, Py_ssize_t, int) nogil
+    void squares_float(const float *, Py_ssize_t, float *, int *, Py_ssize_t, Py_ssize_t) nogil
+    void squares_double(const double *, Py_ssize_t, double *, int *, Py_ssize_t, Py_ssize_t) nogil
+    void spread_float(const float *, const int *, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) nogil
+    void spread_double(const double *, const int *, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) nogil
     void challenge_float(float *, int *, const float *, Py_ssize_t, int) nogil
     void challenge_double(double *, int *, const double *, Py_ssize_t, int) nogil
 
@@ -94,6 +106,9 @@ cdef fused number:
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
+
+cdef enum:
+    TOGETHER = 1024  # windows of 2 x 2 at a time, whose winners stay in the first-level cache
 
 
 def set_num_threads(int n):
@@ -228,29 +243,39 @@ cdef void max_planes(const Window *v, const floating *x, floating *y, number *wi
             narrow(winners + (plane * v.p + p) * v.q, winner + p * v.span, stretch)
 
 
-cdef void square_planes(const Window *v, const floating *x, floating *y, unsigned char *winners,
+cdef inline bint squares(const Window *v) noexcept nogil:
+    """Whether windows are 2 x 2 and stand side by side."""
+    return v.kh == v.kw == v.sh == v.sw == 2 and not v.framed
+
+
+cdef void square_rows(const Window *v, const floating *x, floating *y, unsigned char *winners, int *winner,
                         Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The planes `first` to `last` where windows are 2 x 2 and stand side by side: two rows of pixels make one."""
-    cdef Py_ssize_t plane, p, out
+    """The rows of windows `first` to `last`, counted through all planes."""
+    cdef Py_ssize_t rows
     cdef const floating *top
-    for plane in range(first, last):
-        for p in range(v.p):
-            top, out = x + (plane * v.h + 2 * p) * v.w, (plane * v.p + p) * v.q
-            if floating is float:
-                squares_float(top, top + v.w, y + out, winners + out, v.q)
-            else:
-                squares_double(top, top + v.w, y + out, winners + out, v.q)
+    while first < last:
+        rows = min(max(TOGETHER // v.q, 1), last - first)
+        if v.h > 2 * v.p:
+            rows = min(rows, v.p - first % v.p)
+        top = x + (first // v.p * v.h + 2 * (first % v.p)) * v.w
+        if floating is float:
+            squares_float(top, v.w, y + first * v.q, winner, rows, v.q)
+        else:
+            squares_double(top, v.w, y + first * v.q, winner, rows, v.q)
+        narrow(winners + first * v.q, winner, rows * v.q)
+        first += rows
 
 
 cdef max_pool(const Window *v, const floating *x, floating *y, number *winners):
     cdef int team = team_for(threads, 64.0 * v.planes * v.p * v.q * v.kh * v.kw, v.planes), t
-    if number is not int and v.kh == v.kw == v.sh == v.sw == 2 and v.q >= 16 and not v.framed:
-        with nogil:  # shorter rows do not fill vectors
+    cdef int[:, ::1] winner = np.empty((team, max(v.rows * v.span, TOGETHER)), np.intc)
+    if number is not int and squares(v):
+        with nogil:
             for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
-                square_planes(v, x, y, winners, begin(v.planes, t, team), begin(v.planes, t + 1, team))
+                square_rows(v, x, y, winners, &winner[t, 0], begin(v.planes * v.p, t, team),
+                            begin(v.planes * v.p, t + 1, team))
         return
     cdef int[:, ::1] start = np.empty((v.rows, v.span), np.intc)
-    cdef int[:, ::1] winner = np.empty((team, v.rows * v.span), np.intc)
     cdef floating[:, ::1] room = np.empty((team, (1 + v.sh * v.sw) * v.rows * v.span),
                                           np.float32 if floating is float else np.float64)
     cdef Py_ssize_t p, q
@@ -282,54 +307,51 @@ def max_pool2d(const floating[:, :, :, ::1] x not None, kernel, stride, padding)
     return y, winners
 
 
-cdef inline void hand_out(floating *row, const floating *g, const number *winners, int tap,
-                          Py_ssize_t count) noexcept nogil:
-    """To a row of pixels, two of each window, the gradient of the window where the pixel has won: taps tap, tap + 1."""
-    if floating is float and number is int:
-        hand_out_float_int(row, g, winners, count, tap)
-    elif floating is float:
-        hand_out_float_char(row, g, winners, count, tap)
-    elif number is int:
-        hand_out_double_int(row, g, winners, count, tap)
-    else:
-        hand_out_double_char(row, g, winners, count, tap)
-
-
 cdef void spread_planes(const Window *v, const floating *g, const number *winners, const Py_ssize_t *offset,
                         Py_ssize_t taps, floating *gx, floating *frame,
                         Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The planes `first` to `last`: add each g to its winner, `offset[winner]` from the window's corner.
-
-    Windows two pixels wide that stand side by side are written row by row instead, as vectors; short rows do not fill
-    those.
-    """
-    cdef Py_ssize_t plane, p, q, h, i, tap, step = v.sw, count = v.q
-    cdef bint apart = v.kw == v.sw == 2 and v.kh <= v.sh and v.q >= 16 and not v.framed
-    cdef bint gaps = not apart or v.kh < v.sh or v.p * v.sh < v.h or 2 * count < v.w
+    """The planes `first` to `last`: add each g to its winner, `offset[winner]` from the window's corner."""
+    cdef Py_ssize_t plane, p, q, h, tap, step = v.sw, count = v.q
     cdef floating *image
     cdef floating *corner
     winners += first * v.p * count
     g += first * v.p * count
     for plane in range(first, last):
         image = frame if v.framed else gx + plane * v.h * v.w
-        if gaps:
-            memset(image, 0, v.height * v.width * sizeof(floating))
+        memset(image, 0, v.height * v.width * sizeof(floating))
         for p in range(v.p):
             corner = image + p * v.sh * v.width
-            if apart:
-                for i in range(v.kh):
-                    hand_out(corner + i * v.width, g, winners, <int> (2 * i), count)
-            else:
-                for q in range(count):
-                    tap = winners[q]
-                    if 0 <= tap < taps:
-                        corner[q * step + offset[tap]] += g[q]
+            for q in range(count):
+                tap = winners[q]
+                if 0 <= tap < taps:
+                    corner[q * step + offset[tap]] += g[q]
             winners += count
             g += count
         if v.framed:
             for h in range(v.h):
                 memcpy(gx + (plane * v.h + h) * v.w, frame + (h + v.ph) * v.width + v.pw,
                        v.w * sizeof(floating))
+
+
+cdef void spread_square_rows(const Window *v, const floating *g, const unsigned char *winners, floating *gx, int *winner,
+                             Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The same for windows of 2 x 2 side by side: the rows of windows `first` to `last`, counted through all planes."""
+    cdef Py_ssize_t rows, q
+    cdef floating *top
+    while first < last:
+        rows = min(max(TOGETHER // v.q, 1), last - first)
+        if v.h > 2 * v.p:
+            rows = min(rows, v.p - first % v.p)
+        top = gx + (first // v.p * v.h + 2 * (first % v.p)) * v.w
+        for q in range(rows * v.q):
+            winner[q] = winners[first * v.q + q]
+        if floating is float:
+            spread_float(g + first * v.q, winner, top, v.w, rows, v.q)
+        else:
+            spread_double(g + first * v.q, winner, top, v.w, rows, v.q)
+        first += rows
+        if v.h > 2 * v.p and first % v.p == 0:  # the row below the last windows of a plane
+            memset(top + 2 * rows * v.w, 0, v.w * sizeof(floating))
 
 
 def max_pool2d_input(const floating[:, :, :, ::1] g not None, const number[:, :, :, ::1] winners not None,
@@ -342,17 +364,23 @@ def max_pool2d_input(const floating[:, :, :, ::1] g not None, const number[:, :,
     check_output((winners.shape[0], winners.shape[1], winners.shape[2], winners.shape[3]), expected)
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((n, c, v.h, v.w), dtype)
-    i, j = np.ogrid[:v.kh, :v.kw]
-    cdef Py_ssize_t[::1] offset = (i * v.width + j).ravel().astype(np.intp, copy=False)
+    cdef Py_ssize_t[::1] offset = np.empty(v.kh * v.kw, np.intp)
+    cdef Py_ssize_t tap
     cdef int team = team_for(threads, 240.0 * v.planes * v.p * v.q, v.planes), t
     cdef Py_ssize_t share = v.framed * v.height * v.width
     cdef floating[::1] frames = np.empty(team * share + 1, dtype)
+    cdef int[:, ::1] winner = np.empty((team, max(v.q, TOGETHER)), np.intc)
     cdef floating[:, :, :, ::1] out = gx
     with nogil:
+        for tap in range(v.kh * v.kw):
+            offset[tap] = tap // v.kw * v.width + tap % v.kw
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
-            spread_planes(&v, &g[0, 0, 0, 0], &winners[0, 0, 0, 0], &offset[0], v.kh * v.kw, &out[0, 0, 0, 0],
-                          &frames[t * share],
-                          begin(v.planes, t, team), begin(v.planes, t + 1, team))
+            if number is not int and squares(&v):
+                spread_square_rows(&v, &g[0, 0, 0, 0], &winners[0, 0, 0, 0], &out[0, 0, 0, 0], &winner[t, 0],
+                                   begin(v.planes * v.p, t, team), begin(v.planes * v.p, t + 1, team))
+            else:
+                spread_planes(&v, &g[0, 0, 0, 0], &winners[0, 0, 0, 0], &offset[0], v.kh * v.kw, &out[0, 0, 0, 0],
+                              &frames[t * share], begin(v.planes, t, team), begin(v.planes, t + 1, team))
     return gx
 
 

@@ -239,6 +239,24 @@ def test_pools(kernel, dtype):
             assert_same(kernels.avg_pool2d_input(g, shape, *how), _reference.avg_pool2d_input(g, shape, *how))
 
 
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_squares_of_every_small_size_and_shared_by_threads(dtype):
+    many = [(20, 10, 22, 22), (20, 10, 23, 27), (5000, 4, 2, 3)]  # enough work for a team
+    kernels.set_num_threads(3)
+    for shape in [(n, 2, h, w) for n in (1, 3) for h in range(2, 8) for w in range(2, 14)] + many:
+        how = (2, 2), (2, 2), NONE
+        x = np.random.default_rng(0).integers(-3, 3, shape).astype(dtype)
+        y, winners = _reference.max_pool2d(x, *how)
+        g = random(y.shape, dtype)
+        gx = _reference.max_pool2d_input(g, winners, shape, *how)
+        with kernels.use_kernels("cython"):
+            ours, our_winners = kernels.max_pool2d(x, *how)
+            np.testing.assert_array_equal(ours, y)
+            np.testing.assert_array_equal(our_winners, winners)
+            np.testing.assert_array_equal(kernels.max_pool2d_input(g, winners, shape, *how), gx)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_window_has_wide_winners(backend, dtype):
     x = random((1, 2, 20, 21), dtype)
