@@ -249,7 +249,7 @@ cdef inline bint squares(const Window *v) noexcept nogil:
 
 
 cdef void square_rows(const Window *v, const floating *x, floating *y, unsigned char *winners, int *winner,
-                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+                      Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The rows of windows `first` to `last`, counted through all planes."""
     cdef Py_ssize_t rows
     cdef const floating *top
@@ -333,8 +333,8 @@ cdef void spread_planes(const Window *v, const floating *g, const number *winner
                        v.w * sizeof(floating))
 
 
-cdef void spread_square_rows(const Window *v, const floating *g, const unsigned char *winners, floating *gx, int *winner,
-                             Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+cdef void spread_square_rows(const Window *v, const floating *g, const unsigned char *winners, floating *gx,
+                             int *winner, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The same for windows of 2 x 2 side by side: the rows of windows `first` to `last`, counted through all planes."""
     cdef Py_ssize_t rows, q
     cdef floating *top

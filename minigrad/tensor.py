@@ -571,6 +571,13 @@ def function(cls: type[Operation]) -> Callable[..., Tensor]:
     def run(*arguments: Any, **keywords: Any) -> Any:
         if plain is not None and not keywords and len(arguments) == count:
             return plain(*arguments)
+        if len(arguments) >= count:
+            try:
+                operation = cls(*arguments[count:], **keywords)
+            except TypeError:  # said below, with the signature
+                pass
+            else:
+                return operation(*arguments[:count])
         try:
             bound = signature.bind(*arguments, **keywords)
         except TypeError as error:

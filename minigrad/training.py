@@ -290,6 +290,7 @@ def _epoch(run: Run, loss: Any, steps: Any, tick: Callable[[], Any]) -> float:
             raise _diverged(f"the loss is {value}", run.history.epochs + 1, run.optimizer.lr)
         risk.backward()
         run.optimizer.step()
+        del scores, risk  # and the graph behind them, before the next one is made
         total += value * _weight(loss, y)
         seen += len(y)
         tick()
