@@ -25,7 +25,7 @@ from libc.string cimport memcpy, memset
 from common cimport CACHE_LINE, KERNELS_OPENMP, LANES, LARGEST, TOO_MANY
 from common cimport add, aligned, begin, team_for, pieces, rounded, total
 from tile cimport DOT_COLUMNS, DOT_ROWS, OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES
-from tile cimport add_rows, dot, outer, pack
+from tile cimport add_rows, dot, outer, outer_at, pack
 cimport tile
 
 OPENMP = bool(KERNELS_OPENMP)
@@ -448,7 +448,7 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
 
     The taps come in the order j, c, i: one after the other, they add to different rows of the image. In the
     order c, i, j each would add to the pixels of the one before, shifted by one, and wait until they are
-    stored.
+    stored. Where the pixels of both vectors are neighbours in the image, the tile adds to the image itself.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), columns = 2 * lanes
     cdef Py_ssize_t panels = pieces(v.pixels, columns), heights = pieces(v.taps, OUTER_ROWS)
@@ -459,12 +459,15 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
     cdef floating *out = piece + v.o * columns
     cdef floating *frame = out + OUTER_ROWS * columns
     cdef floating *image
+    cdef bint direct
     for n in range(first, last):
         image = frame if v.framed else gx + n * size
         memset(image, 0, size * sizeof(floating))
         for panel in range(panels):
             u = panel * columns
             count = min(columns, v.pixels - u)
+            direct = (count == columns and side_by_side(pixel + u, lanes)
+                      and side_by_side(pixel + u + lanes, lanes))
             for o in range(v.o):
                 if count == columns:
                     memcpy(piece + o * columns, g + (n * v.o + o) * v.pixels + u, 2 * VECTOR_BYTES)
@@ -476,9 +479,14 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
                 for block in range(blocks):
                     o = begin(v.o, block, blocks)
                     depth = begin(v.o, block + 1, blocks) - o
-                    outer(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o,
-                          out, columns, start if block == 0 else NULL)
-                scatter(out, columns, image, tap + r, rows, pixel + u, count)
+                    if direct:
+                        outer_at(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o,
+                                 image + pixel[u], image + pixel[u + lanes], tap + r, NULL)
+                    else:
+                        outer(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o,
+                              out, columns, start if block == 0 else NULL)
+                if not direct:
+                    scatter(out, columns, image, tap + r, rows, pixel + u, count)
         if v.framed:
             out_of_frame(v, frame, gx + n * v.c * v.h * v.w)
 
@@ -488,7 +496,8 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
     """gx, of the shape x_shape: in one of two ways.
 
     With stride 1, gx is itself a correlation, of the padded g with the filters turned by 180 degrees. Nothing
-    is added in memory then: good where the padding is skipped, or small and the channels many. Else W^T g is added up.
+    is added in memory then: good where the padding is skipped, or small and the channels many. Else W^T g is added up:
+    with one channel a correlation would be tiles of one row, too few sums to hide how long each addition takes.
     """
     cdef Window v = window(x_shape, (weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]),
                            stride, padding, dilation)
@@ -498,7 +507,7 @@ def conv2d_input(const floating[:, :, :, ::1] g not None, const floating[:, :, :
     if v.sh == v.sw == 1 and ph >= 0 and pw >= 0:
         flipped = np.ascontiguousarray(np.asarray(weight)[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
         back = window((v.n, v.o, v.p, v.q), flipped.shape, (1, 1), (ph, pw), dilation)
-        if many(&back, sizeof(floating)) or (v.c >= MANY and 4 * v.h * v.w <= 5 * v.pixels):
+        if (v.c > 1 and many(&back, sizeof(floating))) or (v.c >= MANY and 4 * v.h * v.w <= 5 * v.pixels):
             return conv2d(np.asarray(g), flipped, None, (1, 1), (ph, pw), dilation)
     dtype = np.float32 if floating is float else np.float64
     gx = np.empty((v.n, v.c, v.h, v.w), dtype)

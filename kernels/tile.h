@@ -26,6 +26,7 @@
  *   outer   C[r, u] = start[r] + sum over k of A[r, k] B[k, u]        (without start: C[r, u] + ...)
  *           vectors along the columns u. A is packed: for each k, its `rows` values side by side. Row k of B
  *           is two vectors, at left + row[k] and right + row[k]: in a packed piece, or where it lies anyway.
+ *           So are the rows of C, at c + place[r] and d + place[r].
  *   dot     C[r, s] += sum over k of A[r, k] B[s, k]                  for DOT_COLUMNS rows s of B
  *           vectors along the sum index k, in which A and B are contiguous; the lanes are added at the end.
  *   add     C[row[r] ...] += A[r, ...]                                one vector of each row of a tile
@@ -70,16 +71,17 @@ static int plain_tiles UNUSED; /* whether to compute with the plain loops also w
 
 #define PLAIN_TILES(real)                                                                                  \
 UNUSED static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,          \
-                               const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,         \
-                               const real *start)                                                          \
+                               const real *right, const ptrdiff_t *row, real *c, real *d,                  \
+                               const ptrdiff_t *place, const real *start)                                  \
 {                                                                                                          \
     for (int r = 0; r < rows; r++)                                                                         \
         for (int l = 0; l < 2 * LANES(real); l++) {                                                        \
             const real *b = l < LANES(real) ? left + l : right + l - LANES(real);                          \
-            real sum = start ? start[r] : c[r * stride + l];                                               \
+            real *to = (l < LANES(real) ? c + l : d + l - LANES(real)) + place[r];                         \
+            real sum = start ? start[r] : *to;                                                             \
             for (ptrdiff_t k = 0; k < depth; k++)                                                          \
                 sum += a[k * rows + r] * b[row[k]];                                                        \
-            c[r * stride + l] = sum;                                                                       \
+            *to = sum;                                                                                     \
         }                                                                                                  \
 }                                                                                                          \
 UNUSED static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
@@ -159,12 +161,12 @@ static inline void totals_double(const half_double *h, double *total)
 
 #define OUTER(real, rows)                                                                                  \
 TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                  \
-                                        const real *right, const ptrdiff_t *row, real *c,                  \
-                                        ptrdiff_t stride, const real *start)                               \
+                                        const real *right, const ptrdiff_t *row, real *c, real *d,         \
+                                        const ptrdiff_t *place, const real *start)                         \
 {                                                                                                          \
     vector_##real sum[rows][2];                                                                            \
     UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        __builtin_prefetch(c + r * stride, 1);                                                             \
+        __builtin_prefetch(c + place[r], 1);                                                               \
         sum[r][0] = sum[r][1] = (vector_##real){0};                                                        \
     }                                                                                                      \
     for (ptrdiff_t k = 0; k < depth; k++, a += rows) {                                                     \
@@ -176,7 +178,7 @@ TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const re
         }                                                                                                  \
     }                                                                                                      \
     UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        vector_##real *c0 = (vector_##real *)(c + r * stride), *c1 = (vector_##real *)(c + r * stride + LANES(real)); \
+        vector_##real *c0 = (vector_##real *)(c + place[r]), *c1 = (vector_##real *)(d + place[r]);        \
         *c0 = start ? start[r] + sum[r][0] : *c0 + sum[r][0];                                              \
         *c1 = start ? start[r] + sum[r][1] : *c1 + sum[r][1];                                              \
     }                                                                                                      \
@@ -222,14 +224,14 @@ TWICE UNUSED static void vector_add_##real(int rows, const real *a, ptrdiff_t st
 OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                  \
 DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4) ADD(real)                                              \
 UNUSED static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,         \
-                                const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,        \
-                                const real *start)                                                         \
+                                const real *right, const ptrdiff_t *row, real *c, real *d,                 \
+                                const ptrdiff_t *place, const real *start)                                 \
 {                                                                                                          \
     static void (*const tile[])(ptrdiff_t, const real *, const real *, const real *,                       \
-                                const ptrdiff_t *, real *, ptrdiff_t, const real *) = {                    \
+                                const ptrdiff_t *, real *, real *, const ptrdiff_t *, const real *) = {    \
         outer_##real##_1, outer_##real##_2, outer_##real##_3,                                              \
         outer_##real##_4, outer_##real##_5, outer_##real##_6};                                             \
-    tile[rows - 1](depth, a, left, right, row, c, stride, start);                                          \
+    tile[rows - 1](depth, a, left, right, row, c, d, place, start);                                        \
 }                                                                                                          \
 UNUSED static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
                               real *c, ptrdiff_t c_stride)                                                 \
