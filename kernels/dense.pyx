@@ -73,11 +73,15 @@ cdef void pack_either(floating *panel, Py_ssize_t stride, const floating *matrix
     cdef Py_ssize_t k, s
     if along == 1:
         pack(panel, stride, matrix, across, count, depth)
-        return
-    for k in range(depth):
-        if across == 1 and count * sizeof(floating) == 2 * VECTOR_BYTES:
+    elif across == 1 and count * sizeof(floating) == 2 * VECTOR_BYTES:
+        for k in range(depth):
             memcpy(panel + k * stride, matrix + k * along, 2 * VECTOR_BYTES)
-        else:
+    elif across == 1:
+        for k in range(depth):
+            for s in range(count):
+                panel[k * stride + s] = matrix[k * along + s]
+    else:
+        for k in range(depth):
             for s in range(count):
                 panel[k * stride + s] = matrix[s * across + k * along]
 
