@@ -25,7 +25,7 @@ from libc.string cimport memcpy, memset
 from common cimport CACHE_LINE, KERNELS_OPENMP, LANES, LARGEST, TOO_MANY
 from common cimport add, aligned, begin, team_for, pieces, rounded, total
 from tile cimport DOT_COLUMNS, DOT_ROWS, OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES
-from tile cimport add_rows, dot, outer, outer_at, pack
+from tile cimport add_rows, dot, outer, pack, spread
 cimport tile
 
 OPENMP = bool(KERNELS_OPENMP)
@@ -480,8 +480,8 @@ cdef void backward_input(const Window *v, const floating *g, const floating *pac
                     o = begin(v.o, block, blocks)
                     depth = begin(v.o, block + 1, blocks) - o
                     if direct:
-                        outer_at(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o,
-                                 image + pixel[u], image + pixel[u + lanes], tap + r, NULL)
+                        spread(rows, depth, packed + o * v.taps + r * depth, piece + o * columns,
+                               image + pixel[u], image + pixel[u + lanes], tap + r)
                     else:
                         outer(rows, depth, packed + o * v.taps + r * depth, piece, piece + lanes, piece_row + o,
                               out, columns, start if block == 0 else NULL)

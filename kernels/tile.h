@@ -26,7 +26,7 @@
  *   outer   C[r, u] = start[r] + sum over k of A[r, k] B[k, u]        (without start: C[r, u] + ...)
  *           vectors along the columns u. A is packed: for each k, its `rows` values side by side. Row k of B
  *           is two vectors, at left + row[k] and right + row[k]: in a packed piece, or where it lies anyway.
- *           So are the rows of C, at c + place[r] and d + place[r].
+ *   spread  C[r, u] += the same sum, B in a packed piece, row r of C at left + place[r] and right + place[r].
  *   dot     C[r, s] += sum over k of A[r, k] B[s, k]                  for DOT_COLUMNS rows s of B
  *           vectors along the sum index k, in which A and B are contiguous; the lanes are added at the end.
  *   add     C[row[r] ...] += A[r, ...]                                one vector of each row of a tile
@@ -71,17 +71,27 @@ static int plain_tiles UNUSED; /* whether to compute with the plain loops also w
 
 #define PLAIN_TILES(real)                                                                                  \
 UNUSED static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,          \
-                               const real *right, const ptrdiff_t *row, real *c, real *d,                  \
-                               const ptrdiff_t *place, const real *start)                                  \
+                               const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,         \
+                               const real *start)                                                          \
 {                                                                                                          \
     for (int r = 0; r < rows; r++)                                                                         \
         for (int l = 0; l < 2 * LANES(real); l++) {                                                        \
             const real *b = l < LANES(real) ? left + l : right + l - LANES(real);                          \
-            real *to = (l < LANES(real) ? c + l : d + l - LANES(real)) + place[r];                         \
-            real sum = start ? start[r] : *to;                                                             \
+            real sum = start ? start[r] : c[r * stride + l];                                               \
             for (ptrdiff_t k = 0; k < depth; k++)                                                          \
                 sum += a[k * rows + r] * b[row[k]];                                                        \
-            *to = sum;                                                                                     \
+            c[r * stride + l] = sum;                                                                       \
+        }                                                                                                  \
+}                                                                                                          \
+UNUSED static void plain_spread_##real(int rows, ptrdiff_t depth, const real *a, const real *b,              \
+                                real *left, real *right, const ptrdiff_t *place)                           \
+{                                                                                                          \
+    for (int r = 0; r < rows; r++)                                                                         \
+        for (int l = 0; l < 2 * LANES(real); l++) {                                                        \
+            real sum = 0;                                                                                  \
+            for (ptrdiff_t k = 0; k < depth; k++)                                                          \
+                sum += a[k * rows + r] * b[k * 2 * LANES(real) + l];                                       \
+            (l < LANES(real) ? left + l : right + l - LANES(real))[place[r]] += sum;                       \
         }                                                                                                  \
 }                                                                                                          \
 UNUSED static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
@@ -161,12 +171,12 @@ static inline void totals_double(const half_double *h, double *total)
 
 #define OUTER(real, rows)                                                                                  \
 TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                  \
-                                        const real *right, const ptrdiff_t *row, real *c, real *d,         \
-                                        const ptrdiff_t *place, const real *start)                         \
+                                        const real *right, const ptrdiff_t *row, real *c,                  \
+                                        ptrdiff_t stride, const real *start)                               \
 {                                                                                                          \
     vector_##real sum[rows][2];                                                                            \
     UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        __builtin_prefetch(c + place[r], 1);                                                               \
+        __builtin_prefetch(c + r * stride, 1);                                                             \
         sum[r][0] = sum[r][1] = (vector_##real){0};                                                        \
     }                                                                                                      \
     for (ptrdiff_t k = 0; k < depth; k++, a += rows) {                                                     \
@@ -178,9 +188,27 @@ TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const re
         }                                                                                                  \
     }                                                                                                      \
     UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        vector_##real *c0 = (vector_##real *)(c + place[r]), *c1 = (vector_##real *)(d + place[r]);        \
+        vector_##real *c0 = (vector_##real *)(c + r * stride), *c1 = (vector_##real *)(c + r * stride + LANES(real)); \
         *c0 = start ? start[r] + sum[r][0] : *c0 + sum[r][0];                                              \
         *c1 = start ? start[r] + sum[r][1] : *c1 + sum[r][1];                                              \
+    }                                                                                                      \
+}
+
+#define SPREAD(real, rows)                                                                                 \
+TWICE static void spread_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, real *left,        \
+                                         real *right, const ptrdiff_t *place)                              \
+{                                                                                                          \
+    vector_##real sum[rows][2] = {{{0}}};                                                                  \
+    for (ptrdiff_t k = 0; k < depth; k++, a += rows, b += 2 * LANES(real)) {                               \
+        const vector_##real b0 = VECTOR(real, b), b1 = VECTOR(real, b + LANES(real));                      \
+        UNROLL for (int r = 0; r < rows; r++) {                                                            \
+            sum[r][0] += a[r] * b0;                                                                        \
+            sum[r][1] += a[r] * b1;                                                                        \
+        }                                                                                                  \
+    }                                                                                                      \
+    UNROLL for (int r = 0; r < rows; r++) {                                                                \
+        VECTOR(real, left + place[r]) += sum[r][0];                                                        \
+        VECTOR(real, right + place[r]) += sum[r][1];                                                       \
     }                                                                                                      \
 }
 
@@ -222,16 +250,26 @@ TWICE UNUSED static void vector_add_##real(int rows, const real *a, ptrdiff_t st
 
 #define VECTOR_TILES_OF(real)                                                                              \
 OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                  \
+SPREAD(real, 1) SPREAD(real, 2) SPREAD(real, 3) SPREAD(real, 4) SPREAD(real, 5) SPREAD(real, 6)            \
 DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4) ADD(real)                                              \
 UNUSED static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,         \
-                                const real *right, const ptrdiff_t *row, real *c, real *d,                 \
-                                const ptrdiff_t *place, const real *start)                                 \
+                                const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,        \
+                                const real *start)                                                         \
 {                                                                                                          \
     static void (*const tile[])(ptrdiff_t, const real *, const real *, const real *,                       \
-                                const ptrdiff_t *, real *, real *, const ptrdiff_t *, const real *) = {    \
+                                const ptrdiff_t *, real *, ptrdiff_t, const real *) = {                    \
         outer_##real##_1, outer_##real##_2, outer_##real##_3,                                              \
         outer_##real##_4, outer_##real##_5, outer_##real##_6};                                             \
-    tile[rows - 1](depth, a, left, right, row, c, d, place, start);                                        \
+    tile[rows - 1](depth, a, left, right, row, c, stride, start);                                          \
+}                                                                                                          \
+UNUSED static void vector_spread_##real(int rows, ptrdiff_t depth, const real *a, const real *b,           \
+                                 real *left, real *right, const ptrdiff_t *place)                          \
+{                                                                                                          \
+    static void (*const tile[])(ptrdiff_t, const real *, const real *, real *, real *,                     \
+                                const ptrdiff_t *) = {                                                     \
+        spread_##real##_1, spread_##real##_2, spread_##real##_3,                                           \
+        spread_##real##_4, spread_##real##_5, spread_##real##_6};                                          \
+    tile[rows - 1](depth, a, b, left, right, place);                                                       \
 }                                                                                                          \
 UNUSED static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
                               real *c, ptrdiff_t c_stride)                                                 \
@@ -266,6 +304,8 @@ UNUSED static inline void vector_turn_double(const double *a, ptrdiff_t a_stride
 #define VECTOR_TILES 0
 #define vector_outer_float plain_outer_float
 #define vector_outer_double plain_outer_double
+#define vector_spread_float plain_spread_float
+#define vector_spread_double plain_spread_double
 #define vector_dot_float plain_dot_float
 #define vector_dot_double plain_dot_double
 #define vector_add_float plain_add_float

@@ -10,20 +10,28 @@ cdef extern from "tile.h" nogil:
     bint plain_tiles
     void prefetch(const void *)
     void plain_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                           const Py_ssize_t *, float *, float *, const Py_ssize_t *, const float *)
+                           const Py_ssize_t *, float *, Py_ssize_t, const float *)
     void plain_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                            const Py_ssize_t *, double *, double *, const Py_ssize_t *, const double *)
+                            const Py_ssize_t *, double *, Py_ssize_t, const double *)
+    void plain_spread_float(int, Py_ssize_t, const float *, const float *, float *, float *,
+                            const Py_ssize_t *)
     void plain_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
+    void plain_spread_double(int, Py_ssize_t, const double *, const double *, double *, double *,
+                             const Py_ssize_t *)
     void plain_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
     void plain_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
     void plain_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
     void plain_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
     void plain_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
     void vector_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                            const Py_ssize_t *, float *, float *, const Py_ssize_t *, const float *)
+                            const Py_ssize_t *, float *, Py_ssize_t, const float *)
     void vector_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                             const Py_ssize_t *, double *, double *, const Py_ssize_t *, const double *)
+                             const Py_ssize_t *, double *, Py_ssize_t, const double *)
+    void vector_spread_float(int, Py_ssize_t, const float *, const float *, float *, float *,
+                             const Py_ssize_t *)
     void vector_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
+    void vector_spread_double(int, Py_ssize_t, const double *, const double *, double *, double *,
+                              const Py_ssize_t *)
     void vector_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
     void vector_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
     void vector_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
@@ -31,31 +39,35 @@ cdef extern from "tile.h" nogil:
     void vector_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
 
 
-cdef inline void outer_at(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *left,
-                          const floating *right, const Py_ssize_t *row, floating *c, floating *d,
-                          const Py_ssize_t *place, const floating *start) noexcept nogil:
-    """c = start + a b, or c += a b without start: a tile, whose rows lie at c + place[r] and d + place[r]."""
-    if floating is float:
-        if plain_tiles:
-            plain_outer_float(<int> rows, depth, a, left, right, row, c, d, place, start)
-        else:
-            vector_outer_float(<int> rows, depth, a, left, right, row, c, d, place, start)
-    else:
-        if plain_tiles:
-            plain_outer_double(<int> rows, depth, a, left, right, row, c, d, place, start)
-        else:
-            vector_outer_double(<int> rows, depth, a, left, right, row, c, d, place, start)
-
-
 cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *left,
                        const floating *right, const Py_ssize_t *row, floating *c, Py_ssize_t stride,
                        const floating *start) noexcept nogil:
-    """The same for a tile whose rows are `stride` apart, the two vectors side by side."""
-    cdef Py_ssize_t place[OUTER_ROWS]
-    cdef Py_ssize_t r
-    for r in range(OUTER_ROWS):
-        place[r] = r * stride
-    outer_at(rows, depth, a, left, right, row, c, c + VECTOR_BYTES // sizeof(floating), place, start)
+    """c = start + a b, or c += a b without start: a tile."""
+    if floating is float:
+        if plain_tiles:
+            plain_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
+        else:
+            vector_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
+    else:
+        if plain_tiles:
+            plain_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
+        else:
+            vector_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
+
+
+cdef inline void spread(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b, floating *left,
+                        floating *right, const Py_ssize_t *place) noexcept nogil:
+    """c += a b, a tile whose rows lie at left + place[r] and right + place[r]."""
+    if floating is float:
+        if plain_tiles:
+            plain_spread_float(<int> rows, depth, a, b, left, right, place)
+        else:
+            vector_spread_float(<int> rows, depth, a, b, left, right, place)
+    else:
+        if plain_tiles:
+            plain_spread_double(<int> rows, depth, a, b, left, right, place)
+        else:
+            vector_spread_double(<int> rows, depth, a, b, left, right, place)
 
 
 cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b,
