@@ -12,7 +12,65 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from common cimport KERNELS_OPENMP, LANES, add, begin, team_for, total
+from common cimport KERNELS_OPENMP, LANES, begin, team_for, total
+
+cdef extern from *:
+    """
+    /* The loops over images, in C so that they can be compiled twice. A sum is kept in LANES variables: see
+       common.pxd. */
+    #include "clones.h"
+    #define LANES 32
+    #define EACH_IN_A_LANE(statement)                                                                        \
+        for (; count >= LANES; count -= LANES, x += LANES, g += LANES)                                       \
+            for (int l = 0; l < LANES; l++) {                                                                \
+                statement                                                                                    \
+            }                                                                                                \
+        for (int l = 0; l < count; l++) {                                                                    \
+            statement                                                                                        \
+        }
+
+    #define LOOPS(real)                                                                                      \
+    CLONES static void add_##real(real *restrict sum, const real *restrict x, ptrdiff_t count)               \
+    {                                                                                                        \
+        const real *g = x;                                                                                   \
+        EACH_IN_A_LANE(sum[l] += x[l];)                                                                      \
+    }                                                                                                        \
+    CLONES static void add_squares_##real(real *restrict sum, const real *restrict x, ptrdiff_t count,       \
+                                          real mean)                                                         \
+    {                                                                                                        \
+        const real *g = x;                                                                                   \
+        EACH_IN_A_LANE(sum[l] += (x[l] - mean) * (x[l] - mean);)                                             \
+    }                                                                                                        \
+    CLONES static void add_products_##real(real *restrict sum, real *restrict product, const real *g,        \
+                                           const real *x, ptrdiff_t count, real mean)                        \
+    {                                                                                                        \
+        EACH_IN_A_LANE(sum[l] += g[l]; product[l] += g[l] * (x[l] - mean);)                                  \
+    }                                                                                                        \
+    CLONES static void scale_##real(real *restrict y, const real *restrict x, ptrdiff_t count, real mean,    \
+                                    real scale, real shift)                                                  \
+    {                                                                                                        \
+        for (ptrdiff_t s = 0; s < count; s++)                                                                \
+            y[s] = (x[s] - mean) * scale + shift;                                                            \
+    }                                                                                                        \
+    CLONES static void pull_##real(real *restrict gx, const real *g, const real *x, ptrdiff_t count,         \
+                                   real g_mean, real mean, real slope, real scale)                           \
+    {                                                                                                        \
+        for (ptrdiff_t s = 0; s < count; s++)                                                                \
+            gx[s] = (g[s] - g_mean - (x[s] - mean) * slope) * scale;                                         \
+    }
+    LOOPS(float)
+    LOOPS(double)
+    """
+    void add_float(float *, const float *, Py_ssize_t) nogil
+    void add_double(double *, const double *, Py_ssize_t) nogil
+    void add_squares_float(float *, const float *, Py_ssize_t, float) nogil
+    void add_squares_double(double *, const double *, Py_ssize_t, double) nogil
+    void add_products_float(float *, float *, const float *, const float *, Py_ssize_t, float) nogil
+    void add_products_double(double *, double *, const double *, const double *, Py_ssize_t, double) nogil
+    void scale_float(float *, const float *, Py_ssize_t, float, float, float) nogil
+    void scale_double(double *, const double *, Py_ssize_t, double, double, double) nogil
+    void pull_float(float *, const float *, const float *, Py_ssize_t, float, float, float, float) nogil
+    void pull_double(double *, const double *, const double *, Py_ssize_t, double, double, double, double) nogil
 
 OPENMP = bool(KERNELS_OPENMP)
 cdef int threads = 1
@@ -25,36 +83,6 @@ def set_num_threads(int n):
 
 
 # ------------------------------------------------------------------------------------------------------------
-# Sums of one row, in lanes
-# ------------------------------------------------------------------------------------------------------------
-
-
-cdef inline void add_squares(floating *lane, const floating *x, Py_ssize_t count,
-                             floating mean) noexcept nogil:
-    """lane += (x - mean)^2."""
-    cdef Py_ssize_t s, i
-    for s in range(count // LANES):
-        for i in range(LANES):
-            lane[i] += (x[s * LANES + i] - mean) * (x[s * LANES + i] - mean)
-    x += count // LANES * LANES
-    for i in range(count % LANES):
-        lane[i] += (x[i] - mean) * (x[i] - mean)
-
-
-cdef inline void add_products(floating *lane, const floating *g, const floating *x, Py_ssize_t count,
-                              floating mean) noexcept nogil:
-    """lane += g (x - mean)."""
-    cdef Py_ssize_t s, i
-    for s in range(count // LANES):
-        for i in range(LANES):
-            lane[i] += g[s * LANES + i] * (x[s * LANES + i] - mean)
-    x += count // LANES * LANES
-    g += count // LANES * LANES
-    for i in range(count % LANES):
-        lane[i] += g[i] * (x[i] - mean)
-
-
-# ------------------------------------------------------------------------------------------------------------
 # Forward
 # ------------------------------------------------------------------------------------------------------------
 
@@ -64,25 +92,37 @@ cdef void normalize_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels,
                            floating *mean, floating *inv_std,
                            Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The channels `first` to `last` of images: each is read three times, twice of these from the cache."""
-    cdef Py_ssize_t c, i, s, row
+    cdef Py_ssize_t c, i
     cdef double m = <double> n * <double> pixels
     cdef floating lane[LANES]
     cdef floating center, scale, shift
+    cdef const floating *row
+    cdef floating *out
     for c in range(first, last):
         memset(lane, 0, sizeof(lane))
         for i in range(n):
-            add(lane, x + (i * channels + c) * pixels, pixels)
+            row = x + (i * channels + c) * pixels
+            if floating is float:
+                add_float(lane, row, pixels)
+            else:
+                add_double(lane, row, pixels)
         center = <floating> (total(lane) / m)
         memset(lane, 0, sizeof(lane))
         for i in range(n):
-            add_squares(lane, x + (i * channels + c) * pixels, pixels, center)
+            row = x + (i * channels + c) * pixels
+            if floating is float:
+                add_squares_float(lane, row, pixels, center)
+            else:
+                add_squares_double(lane, row, pixels, center)
         mean[c] = center
         inv_std[c] = <floating> (1 / sqrt(total(lane) / m + eps))
         scale, shift = weight[c] * inv_std[c], bias[c]
         for i in range(n):
-            row = (i * channels + c) * pixels
-            for s in range(row, row + pixels):
-                y[s] = (x[s] - center) * scale + shift
+            row, out = x + (i * channels + c) * pixels, y + (i * channels + c) * pixels
+            if floating is float:
+                scale_float(out, row, pixels, center, scale, shift)
+            else:
+                scale_double(out, row, pixels, center, scale, shift)
 
 
 cdef void normalize_vectors(Py_ssize_t n, Py_ssize_t channels, const floating *x, const floating *weight,
@@ -148,7 +188,7 @@ cdef void backward_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels, 
                           const floating *inv_std, floating *gx, floating *gweight, floating *gbias,
                           Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The channels `first` to `last` of images: both sums in one pass, gx in another."""
-    cdef Py_ssize_t c, i, s, row
+    cdef Py_ssize_t c, i, row
     cdef double m = <double> n * <double> pixels
     cdef floating sums[LANES]
     cdef floating products[LANES]
@@ -158,25 +198,32 @@ cdef void backward_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels, 
         memset(products, 0, sizeof(products))
         for i in range(n):
             row = (i * channels + c) * pixels
-            add(sums, g + row, pixels)
-            add_products(products, g + row, x + row, pixels, mean[c])
+            if floating is float:
+                add_products_float(sums, products, g + row, x + row, pixels, mean[c])
+            else:
+                add_products_double(sums, products, g + row, x + row, pixels, mean[c])
         gbias[c] = <floating> total(sums)
         gweight[c] = <floating> (total(products) * inv_std[c])
         center, scale = mean[c], weight[c] * inv_std[c]
         g_mean, slope = <floating> (gbias[c] / m), <floating> (gweight[c] * inv_std[c] / m)
         for i in range(n):
             row = (i * channels + c) * pixels
-            for s in range(row, row + pixels):
-                gx[s] = (g[s] - g_mean - (x[s] - center) * slope) * scale
+            if floating is float:
+                pull_float(gx + row, g + row, x + row, pixels, g_mean, center, slope, scale)
+            else:
+                pull_double(gx + row, g + row, x + row, pixels, g_mean, center, slope, scale)
 
 
 cdef void backward_vectors(Py_ssize_t n, Py_ssize_t channels, const floating *g, const floating *x,
                            const floating *weight, const floating *mean, const floating *inv_std,
-                           floating *gx, floating *gweight, floating *gbias, floating *slope,
+                           floating *gx, floating *gweight, floating *gbias, floating *room,
                            Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The channels `first` to `last` of vectors."""
     cdef Py_ssize_t c, i
     cdef floating m = <floating> n
+    cdef floating *g_mean = room
+    cdef floating *slope = room + channels
+    cdef floating *scale = room + 2 * channels
     for c in range(first, last):
         gbias[c] = 0
         gweight[c] = 0
@@ -186,11 +233,13 @@ cdef void backward_vectors(Py_ssize_t n, Py_ssize_t channels, const floating *g,
             gweight[c] += g[i * channels + c] * (x[i * channels + c] - mean[c])
     for c in range(first, last):
         gweight[c] *= inv_std[c]
+        g_mean[c] = gbias[c] / m
         slope[c] = gweight[c] * inv_std[c] / m
+        scale[c] = weight[c] * inv_std[c]
     for i in range(n):
         for c in range(first, last):
-            gx[i * channels + c] = (g[i * channels + c] - gbias[c] / m
-                                    - (x[i * channels + c] - mean[c]) * slope[c]) * (weight[c] * inv_std[c])
+            gx[i * channels + c] = (g[i * channels + c] - g_mean[c]
+                                    - (x[i * channels + c] - mean[c]) * slope[c]) * scale[c]
 
 
 def batch_norm_input(g, x, const floating[::1] weight not None, const floating[::1] mean not None,
@@ -208,7 +257,7 @@ def batch_norm_input(g, x, const floating[::1] weight not None, const floating[:
     dtype = np.float32 if floating is float else np.float64
     gx, gweight, gbias = np.empty(x.shape, dtype), np.empty(channels, dtype), np.empty(channels, dtype)
     cdef floating[::1] out = gx.reshape(-1), gweights = gweight, gbiases = gbias
-    cdef floating[::1] slope = np.empty(channels, dtype)
+    cdef floating[::1] room = np.empty(3 * channels, dtype)
     cdef int team = team_for(threads, 60.0 * xs.shape[0], channels), t
     with nogil:
         for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
@@ -218,6 +267,6 @@ def batch_norm_input(g, x, const floating[::1] weight not None, const floating[:
                                 begin(channels, t + 1, team))
             else:
                 backward_vectors(n, channels, &gs[0], &xs[0], &weight[0], &mean[0], &inv_std[0], &out[0],
-                                 &gweights[0], &gbiases[0], &slope[0], begin(channels, t, team),
+                                 &gweights[0], &gbiases[0], &room[0], begin(channels, t, team),
                                  begin(channels, t + 1, team))
     return gx, gweight, gbias

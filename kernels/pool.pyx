@@ -18,13 +18,8 @@ from common cimport KERNELS_OPENMP, LARGEST, TOO_MANY, begin, team_for, pieces
 
 cdef extern from *:
     """
-    /* The loops that decide the speed of the max-pool, in C so that they can be compiled twice: for any
-       x86-64 processor, and for those with vectors of 32 bytes. The loader takes what the processor has. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__AVX2__)
-    #define CLONES __attribute__((target_clones("avx2", "default")))
-    #else
-    #define CLONES
-    #endif
+    /* The loops that decide the speed of the max-pool, in C so that they can be compiled twice. */
+    #include "clones.h"
 
     #define CHALLENGE(real)                                                                                  \
     CLONES static void challenge_##real(real *best, int *winner, const real *seen, ptrdiff_t count, int tap) \
