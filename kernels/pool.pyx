@@ -12,7 +12,7 @@ import numpy as np
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 from common cimport KERNELS_OPENMP, LARGEST, TOO_MANY, begin, team_for, pieces
 
@@ -21,13 +21,39 @@ cdef extern from *:
     /* The loops that decide the speed of the max-pool, in C so that they can be compiled twice. */
     #include "clones.h"
 
+    /* A row of pixels, dealt in turn to two rows. */
+    #define DEAL(real)                                                                                       \
+    CLONES static void deal_##real(real *restrict even, real *restrict odd, const real *restrict row,        \
+                                   ptrdiff_t pairs)                                                          \
+    {                                                                                                        \
+        for (ptrdiff_t q = 0; q < pairs; q++) {                                                              \
+            even[q] = row[2 * q];                                                                            \
+            odd[q] = row[2 * q + 1];                                                                         \
+        }                                                                                                    \
+    }
+    DEAL(float)
+    DEAL(double)
+
+    /* What a tap sees challenges the best so far: a larger pixel wins, and so does NaN. */
+    #define SEES(real, pixel, tap)                                                                           \
+        {                                                                                                    \
+            const real seen = pixel;                                                                         \
+            const int wins = (seen > best) | (seen != seen);                                                 \
+            best = wins ? seen : best;                                                                       \
+            winner = wins ? tap : winner;                                                                    \
+        }
     #define CHALLENGE(real)                                                                                  \
-    CLONES static void challenge_##real(real *best, int *winner, const real *seen, ptrdiff_t count, int tap) \
+    CLONES static void challenge_##real(real *restrict bests, int *restrict winners, const real *a,          \
+                                        const real *b, const real *c, ptrdiff_t count, int tap)              \
     {                                                                                                        \
         for (ptrdiff_t u = 0; u < count; u++) {                                                              \
-            int wins = (seen[u] > best[u]) | (seen[u] != seen[u]);                                           \
-            best[u] = wins ? seen[u] : best[u];                                                              \
-            winner[u] = wins ? tap : winner[u];                                                              \
+            real best = bests[u];                                                                            \
+            int winner = winners[u];                                                                         \
+            SEES(real, a[u], tap)                                                                            \
+            SEES(real, b[u], tap + 1)                                                                        \
+            SEES(real, c[u], tap + 2)                                                                        \
+            bests[u] = best;                                                                                 \
+            winners[u] = winner;                                                                             \
         }                                                                                                    \
     }
     CHALLENGE(float)
@@ -37,13 +63,6 @@ cdef extern from *:
        memory, makes one row of y. All but the last three rows are computed to a multiple of 4 windows: what is too much
        is wrong, and the next rows overwrite it. So short rows fill vectors, too. */
     #define MULTIPLE_OF_4(n) (((n) + 3) / 4 * 4)
-    #define SEES(real, pixel, tap)                                                                           \
-        {                                                                                                    \
-            const real seen = pixel;                                                                         \
-            const int wins = (seen > best) | (seen != seen);                                                 \
-            best = wins ? seen : best;                                                                       \
-            winner = wins ? tap : winner;                                                                    \
-        }
     #define SQUARES(real)                                                                                    \
     CLONES static void squares_##real(const real *restrict x, ptrdiff_t width, real *restrict y,             \
                                       int *restrict winners, ptrdiff_t rows, ptrdiff_t count)                \
@@ -88,12 +107,14 @@ cdef extern from *:
     SPREAD(float)
     SPREAD(double)
     """
+    void deal_float(float *, float *, const float *, Py_ssize_t) nogil
+    void deal_double(double *, double *, const double *, Py_ssize_t) nogil
     void squares_float(const float *, Py_ssize_t, float *, int *, Py_ssize_t, Py_ssize_t) nogil
     void squares_double(const double *, Py_ssize_t, double *, int *, Py_ssize_t, Py_ssize_t) nogil
     void spread_float(const float *, const int *, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) nogil
     void spread_double(const double *, const int *, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) nogil
-    void challenge_float(float *, int *, const float *, Py_ssize_t, int) nogil
-    void challenge_double(double *, int *, const double *, Py_ssize_t, int) nogil
+    void challenge_float(float *, int *, const float *, const float *, const float *, Py_ssize_t, int) nogil
+    void challenge_double(double *, int *, const double *, const double *, const double *, Py_ssize_t, int) nogil
 
 cdef fused number:
     unsigned char
@@ -157,13 +178,6 @@ cdef void check_output(shape, expected) except *:
 # ------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void deal(floating *even, floating *odd, const floating *row, Py_ssize_t pairs) noexcept nogil:
-    """A row of pixels, dealt in turn to two rows."""
-    cdef Py_ssize_t q
-    for q in range(pairs):
-        even[q], odd[q] = row[2 * q], row[2 * q + 1]
-
-
 cdef const floating *in_phases(const Window *v, const floating *image, floating *frame) noexcept nogil:
     """The padded image, dealt into sh sw phases of `rows` x `span`: the pixel (h, w) lies in the phase
     (h mod sh, w mod sw), at (h div sh, w div sw). The rim of the frame is set already.
@@ -184,21 +198,15 @@ cdef const floating *in_phases(const Window *v, const floating *image, floating 
             if w % 2 == 1:  # the first pixel is an odd one
                 phase[size + w // 2] = row[w]
                 w += 1
-            deal(phase + w // 2, phase + size + w // 2, row + w, (v.pw + v.w - w) // 2)
+            if floating is float:
+                deal_float(phase + w // 2, phase + size + w // 2, row + w, (v.pw + v.w - w) // 2)
+            else:
+                deal_double(phase + w // 2, phase + size + w // 2, row + w, (v.pw + v.w - w) // 2)
             w += (v.pw + v.w - w) // 2 * 2
         while w < v.pw + v.w:
             phase[w % v.sw * size + w // v.sw] = row[w]
             w += 1
     return frame
-
-
-cdef inline void challenge(floating *best, int *winner, const floating *seen, Py_ssize_t count,
-                           int tap) noexcept nogil:
-    """Let what one tap sees challenge the best so far: a larger pixel wins, and so does NaN."""
-    if floating is float:
-        challenge_float(best, winner, seen, count, tap)
-    else:
-        challenge_double(best, winner, seen, count, tap)
 
 
 cdef inline void narrow(number *winners, const int *winner, Py_ssize_t count) noexcept nogil:
@@ -208,34 +216,46 @@ cdef inline void narrow(number *winners, const int *winner, Py_ssize_t count) no
         winners[q] = <number> winner[q]
 
 
+cdef inline Py_ssize_t seen_by(const Window *v, Py_ssize_t tap) noexcept nogil:
+    """Where in the phases the stretch begins that a tap sees."""
+    cdef Py_ssize_t i = tap // v.kw, j = tap % v.kw
+    return (i % v.sh * v.sw + j % v.sw) * v.rows * v.span + i // v.sh * v.span + j // v.sw
+
+
 cdef void max_planes(const Window *v, const floating *x, floating *y, number *winners, const int *start,
                      int *winner, floating *room, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The planes `first` to `last`.
 
     What a tap sees under all output pixels is one stretch of its phase, since neighbours in the output are
     neighbours there; `span - Q` pixels at the end of each row belong to no window, and are dropped in the
-    end. Padding is -inf and never wins: at first, `start`, the first tap inside the image is the winner.
+    end. Padding is -inf and never wins: at first, `start`, the first tap inside the image is the winner. Taps challenge
+    it three at a time, each as often as it likes: who has lost, loses again, and whose NaN has won, wins again.
     """
     cdef Py_ssize_t size = v.rows * v.span, count = (v.p - 1) * v.span + v.q
     cdef Py_ssize_t stretch = count if v.q == v.span else v.q  # of the output that lies together
-    cdef Py_ssize_t plane, p, i, j
+    cdef Py_ssize_t taps = v.kh * v.kw, three, tap, plane, p, i
     cdef floating *best = room
     cdef floating *frame = room + size
     cdef const floating *phases
-    cdef const floating *seen
+    cdef const floating *seen[3]
     for i in range(v.sh * v.sw * size):
         frame[i] = -INFINITY
     for plane in range(first, last):
         phases = in_phases(v, x + plane * v.h * v.w, frame)
         memcpy(best, phases, count * sizeof(floating))
         memcpy(winner, start, count * sizeof(int))
-        for i in range(v.kh):
-            for j in range(v.kw):
-                seen = phases + (i % v.sh * v.sw + j % v.sw) * size + i // v.sh * v.span + j // v.sw
-                challenge(best, winner, seen, count, <int> (i * v.kw + j))
+        for three in range(pieces(taps, 3)):
+            tap = min(3 * three, taps - 3)
+            for i in range(3):
+                seen[i] = phases + seen_by(v, max(tap + i, <Py_ssize_t> 0))
+            if floating is float:
+                challenge_float(best, winner, seen[0], seen[1], seen[2], count, <int> tap)
+            else:
+                challenge_double(best, winner, seen[0], seen[1], seen[2], count, <int> tap)
         for p in range(v.p if stretch == v.q else 1):
             memcpy(y + (plane * v.p + p) * v.q, best + p * v.span, stretch * sizeof(floating))
-            narrow(winners + (plane * v.p + p) * v.q, winner + p * v.span, stretch)
+            memmove(winner + p * v.q, winner + p * v.span, stretch * sizeof(int))
+        narrow(winners + plane * v.p * v.q, winner, v.p * v.q)
 
 
 cdef inline bint squares(const Window *v) noexcept nogil:
