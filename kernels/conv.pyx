@@ -699,9 +699,9 @@ cdef void backward_weight_by_channels(const Window *v, const Blocks *b, const fl
 
 def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, :, ::1] x not None,
                   weight_shape, stride, padding, dilation):
-    """gw, of the shape weight_shape. Each thread sums its own images; at last the sums are added in order.
+    """gw, of the shape weight_shape, in one of two ways: by channels where channels and taps fill the vectors.
 
-    Vectors along the channels are faster where channels and taps fill them.
+    Each thread sums its own images; at last the sums are added in order.
     """
     cdef Window v = window((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), weight_shape,
                            stride, padding, dilation)
@@ -709,7 +709,8 @@ def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, 
     dtype = np.float32 if floating is float else np.float64
     cdef Py_ssize_t line = CACHE_LINE // sizeof(floating), lanes = VECTOR_BYTES // sizeof(floating)
     cdef Blocks b = blocks_of(&v, 2 * lanes)
-    cdef bint by_channels = v.dw == 1 and 4 * b.run >= 3 * b.span
+    # By pixels a filter costs 15/16, and gathering as much as 8 filters; by channels the lanes beyond a run are lost.
+    cdef bint by_channels = v.dw == 1 and 16.0 * b.run * (v.o + 8) >= 15.0 * b.span * v.o
     cdef Py_ssize_t block = BLOCK_BYTES // sizeof(floating)
     cdef Py_ssize_t frames = min(pieces(block, v.pixels) + 1, v.n) * v.framed * v.c * v.height * v.width
     cdef Py_ssize_t share = rounded((v.o + BLOCK_TAPS) * (block + lanes) + frames, line)
