@@ -241,8 +241,7 @@ TWICE static void dot_##real##_##rows(ptrdiff_t depth, const real *a, const real
 }
 
 #define ADD(real)                                                                                          \
-TWICE UNUSED static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, real *c,             \
-                                    const ptrdiff_t *row)                                                  \
+TWICE static void add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)     \
 {                                                                                                          \
     for (int r = 0; r < rows; r++)                                                                         \
         VECTOR(real, c + row[r]) += VECTOR(real, a + r * stride);                                          \
@@ -270,6 +269,10 @@ UNUSED static void vector_spread_##real(int rows, ptrdiff_t depth, const real *a
         spread_##real##_1, spread_##real##_2, spread_##real##_3,                                           \
         spread_##real##_4, spread_##real##_5, spread_##real##_6};                                          \
     tile[rows - 1](depth, a, b, left, right, place);                                                       \
+}                                                                                                          \
+UNUSED static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)\
+{                                                                                                          \
+    add_##real(rows, a, stride, c, row);                                                                   \
 }                                                                                                          \
 UNUSED static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
                               real *c, ptrdiff_t c_stride)                                                 \
