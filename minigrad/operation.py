@@ -18,6 +18,7 @@ names of its ``__init__``; arrays are passed in, so that each method can be call
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -215,9 +216,11 @@ class Operation:
     def inputs(self) -> tuple[str, ...]:
         return tuple(variable.name for variable in self.parsed.inputs)
 
-    def varies(self, count: int) -> list[bool]:
+    @classmethod
+    @functools.cache  # the tape asks in every step
+    def varies(cls, count: int) -> tuple[bool, ...]:
         """For each of ``count`` inputs whether one may differentiate with respect to it."""
-        return [variable.name not in self.constants for variable in self.parsed.of(count)]
+        return tuple(variable.name not in cls.constants for variable in cls.parsed.of(count))
 
     def symbols(self, *sample: Any) -> list[Any]:
         """The SymPy symbols of one sample's inputs, as `formula` takes them; None for an input left out."""

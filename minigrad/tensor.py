@@ -469,8 +469,8 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
 def _varying(operation: Operation, edges: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The edges of the inputs that vary; a constant that requires a gradient is refused: it would get none."""
     varies = operation.varies(len(edges))
-    for position, (edge, varying) in enumerate(zip(edges, varies, strict=True)):
-        if edge is not None and not varying:
+    for position, edge in enumerate(edges):
+        if edge is not None and not varies[position]:
             name = operation.inputs[position]
             operation.refuse(f"{name} requires a gradient, and is a constant here", f"pass {name}.detach()")
     return list(itertools.compress(edges, varies))
