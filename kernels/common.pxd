@@ -1,11 +1,10 @@
-"""What the kernels share: how work is dealt to threads, and how long sums are taken.
+"""What the kernels share: how work is dealt to threads.
 
 Work is dealt by position: of `total` pieces, thread t of T takes those from begin(total, t, T) to
 begin(total, t + 1, T). The result then depends on the number of threads, and on nothing else.
 """
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
-from cython cimport floating
 from libc.stdint cimport uintptr_t
 
 cdef extern from *:
@@ -21,7 +20,6 @@ cdef extern from *:
 
 cdef enum:
     CACHE_LINE = 64
-    LANES = 32  # variables of a sum, see `add`
     LARGEST = 0x7fffffff  # of strides and the like: two of them multiplied still fit in 64 bits
 
 
@@ -83,29 +81,3 @@ cdef inline void *numbers(array, int flags, Py_ssize_t *size, Py_ssize_t *itemsi
     elif count != size[0] or each != itemsize[0]:
         raise ValueError("kernel: two arrays differ in size or in precision")
     return start
-
-
-# A sum in one variable is a chain of additions, each waiting for the one before it, and a compiler may not
-# break the chain, for that changes the rounding. So a long sum is kept in LANES variables: element s goes to
-# lane s mod LANES. A loop over the lanes has no chain and becomes vectors, and the result is rounded less
-# often, too.
-
-
-cdef inline void add(floating *lane, const floating *x, Py_ssize_t count) noexcept nogil:
-    """lane += x, `count` numbers."""
-    cdef Py_ssize_t s, i
-    for s in range(count // LANES):
-        for i in range(LANES):
-            lane[i] += x[s * LANES + i]
-    x += count // LANES * LANES
-    for i in range(count % LANES):
-        lane[i] += x[i]
-
-
-cdef inline double total(const floating *lane) noexcept nogil:
-    """The sum of the lanes."""
-    cdef double result = 0
-    cdef Py_ssize_t i
-    for i in range(LANES):
-        result += lane[i]
-    return result

@@ -22,8 +22,9 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from common cimport CACHE_LINE, KERNELS_OPENMP, LANES, LARGEST, TOO_MANY
-from common cimport add, aligned, begin, team_for, pieces, rounded, total
+from common cimport CACHE_LINE, KERNELS_OPENMP, LARGEST, TOO_MANY
+from common cimport aligned, begin, team_for, pieces, rounded
+from lanes cimport LANES, add, total
 from tile cimport DOT_COLUMNS, DOT_ROWS, OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES
 from tile cimport add_rows, dot, outer, pack, spread
 cimport tile

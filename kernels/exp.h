@@ -19,11 +19,12 @@
 
 #include <stdint.h>
 
+#include "clones.h"
+
 /* Functions of such loops are compiled three times, and the loader takes what the processor has: vectors of 64 bytes,
  * of 32 bytes, or those that any x86-64 processor has. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
-    !defined(__AVX2__)
-#define EXP_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#if !defined(__clang__) && __GNUC__ >= 12
+#define EXP_CLONES CLONES("arch=x86-64-v4", "arch=x86-64-v3")
 #else
 #define EXP_CLONES
 #endif
@@ -56,7 +57,8 @@ static inline double exp_double(double x)
     x = x < -746 ? -746 : x > 710 ? 710 : x;
     shifted.number = x * 1.4426950408889634 + whole;
     const int64_t n = (int32_t)(shifted.bits - 0x4338000000000000), first = (int32_t)n >> 1;
-    const double c = shifted.number - whole, r = (x - c * 6.93147180369123816490e-1) - c * 1.90821492927058770002e-10;
+    const double c = shifted.number - whole;
+    const double r = (x - c * 6.93147180369123816490e-1) - c * 1.90821492927058770002e-10;
     double p = 1 / 6227020800.;
     p = p * r + 1 / 479001600.;
     p = p * r + 1 / 39916800.;

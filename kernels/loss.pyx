@@ -27,7 +27,8 @@ from cython.parallel cimport prange
 from libc.math cimport log1p
 from libc.string cimport memset
 
-from common cimport KERNELS_OPENMP, LANES, begin, team_for
+from common cimport KERNELS_OPENMP, begin, team_for
+from lanes cimport LANES
 
 cdef extern from "exp.h":
     pass
@@ -35,8 +36,7 @@ cdef extern from "exp.h":
 cdef extern from *:
     """
     /* The loops over the classes, in C so that they can be compiled for several processors, see exp.h. A row of
-       many classes goes through LANES variables, see common.pxd. */
-    #define LANES 32
+       many classes goes through LANES variables, see lanes.h. */
     #define LARGER(a, b) ((a) > (b) ? (a) : (b))
 
     #define ROW_LOOPS(real)                                                                              \\

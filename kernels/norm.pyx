@@ -12,57 +12,45 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from common cimport KERNELS_OPENMP, LANES, begin, team_for, total
+from common cimport KERNELS_OPENMP, begin, team_for
+from lanes cimport LANES, add, total
 
 cdef extern from *:
     """
-    /* The loops over images, in C so that they can be compiled twice. A sum is kept in LANES variables: see
-       common.pxd. */
-    #include "clones.h"
-    #define LANES 32
-    #define EACH_IN_A_LANE(statement)                                                                        \
-        for (; count >= LANES; count -= LANES, x += LANES, g += LANES)                                       \
-            for (int l = 0; l < LANES; l++) {                                                                \
-                statement                                                                                    \
-            }                                                                                                \
-        for (int l = 0; l < count; l++) {                                                                    \
-            statement                                                                                        \
-        }
+    /* The loops over images, in C so that they can be compiled twice; sums in lanes, see lanes.h. */
+    #include "lanes.h"
 
-    #define LOOPS(real)                                                                                      \
-    CLONES static void add_##real(real *restrict sum, const real *restrict x, ptrdiff_t count)               \
-    {                                                                                                        \
-        const real *g = x;                                                                                   \
-        EACH_IN_A_LANE(sum[l] += x[l];)                                                                      \
-    }                                                                                                        \
-    CLONES static void add_squares_##real(real *restrict sum, const real *restrict x, ptrdiff_t count,       \
-                                          real mean)                                                         \
-    {                                                                                                        \
-        const real *g = x;                                                                                   \
-        EACH_IN_A_LANE(sum[l] += (x[l] - mean) * (x[l] - mean);)                                             \
-    }                                                                                                        \
-    CLONES static void add_products_##real(real *restrict sum, real *restrict product, const real *g,        \
-                                           const real *x, ptrdiff_t count, real mean)                        \
-    {                                                                                                        \
-        EACH_IN_A_LANE(sum[l] += g[l]; product[l] += g[l] * (x[l] - mean);)                                  \
-    }                                                                                                        \
-    CLONES static void scale_##real(real *restrict y, const real *restrict x, ptrdiff_t count, real mean,    \
-                                    real scale, real shift)                                                  \
-    {                                                                                                        \
-        for (ptrdiff_t s = 0; s < count; s++)                                                                \
-            y[s] = (x[s] - mean) * scale + shift;                                                            \
-    }                                                                                                        \
-    CLONES static void pull_##real(real *restrict gx, const real *g, const real *x, ptrdiff_t count,         \
-                                   real g_mean, real mean, real slope, real scale)                           \
-    {                                                                                                        \
-        for (ptrdiff_t s = 0; s < count; s++)                                                                \
-            gx[s] = (g[s] - g_mean - (x[s] - mean) * slope) * scale;                                         \
+    #define LOOPS(real)                                                                                  \
+    CLONES("avx2")                                                                                       \
+    static void add_squares_##real(real *restrict sum, const real *restrict x, ptrdiff_t count,          \
+                                   real mean)                                                            \
+    {                                                                                                    \
+        const real *g = x;                                                                               \
+        EACH_IN_A_LANE(sum[l] += (x[l] - mean) * (x[l] - mean);)                                         \
+    }                                                                                                    \
+    CLONES("avx2")                                                                                       \
+    static void add_products_##real(real *restrict sum, real *restrict product, const real *g,           \
+                                    const real *x, ptrdiff_t count, real mean)                           \
+    {                                                                                                    \
+        EACH_IN_A_LANE(sum[l] += g[l]; product[l] += g[l] * (x[l] - mean);)                              \
+    }                                                                                                    \
+    CLONES("avx2")                                                                                       \
+    static void scale_##real(real *restrict y, const real *restrict x, ptrdiff_t count, real mean,       \
+                             real scale, real shift)                                                     \
+    {                                                                                                    \
+        for (ptrdiff_t s = 0; s < count; s++)                                                            \
+            y[s] = (x[s] - mean) * scale + shift;                                                        \
+    }                                                                                                    \
+    CLONES("avx2")                                                                                       \
+    static void pull_##real(real *restrict gx, const real *g, const real *x, ptrdiff_t count,            \
+                            real g_mean, real mean, real slope, real scale)                              \
+    {                                                                                                    \
+        for (ptrdiff_t s = 0; s < count; s++)                                                            \
+            gx[s] = (g[s] - g_mean - (x[s] - mean) * slope) * scale;                                     \
     }
     LOOPS(float)
     LOOPS(double)
     """
-    void add_float(float *, const float *, Py_ssize_t) nogil
-    void add_double(double *, const double *, Py_ssize_t) nogil
     void add_squares_float(float *, const float *, Py_ssize_t, float) nogil
     void add_squares_double(double *, const double *, Py_ssize_t, double) nogil
     void add_products_float(float *, float *, const float *, const float *, Py_ssize_t, float) nogil
@@ -101,11 +89,7 @@ cdef void normalize_images(Py_ssize_t n, Py_ssize_t channels, Py_ssize_t pixels,
     for c in range(first, last):
         memset(lane, 0, sizeof(lane))
         for i in range(n):
-            row = x + (i * channels + c) * pixels
-            if floating is float:
-                add_float(lane, row, pixels)
-            else:
-                add_double(lane, row, pixels)
+            add(lane, x + (i * channels + c) * pixels, pixels)
         center = <floating> (total(lane) / m)
         memset(lane, 0, sizeof(lane))
         for i in range(n):

@@ -22,39 +22,41 @@ cdef extern from *:
     #include "clones.h"
 
     /* A row of pixels, dealt in turn to two rows. */
-    #define DEAL(real)                                                                                       \
-    CLONES static void deal_##real(real *restrict even, real *restrict odd, const real *restrict row,        \
-                                   ptrdiff_t pairs)                                                          \
-    {                                                                                                        \
-        for (ptrdiff_t q = 0; q < pairs; q++) {                                                              \
-            even[q] = row[2 * q];                                                                            \
-            odd[q] = row[2 * q + 1];                                                                         \
-        }                                                                                                    \
+    #define DEAL(real)                                                                                   \
+    CLONES("avx2")                                                                                       \
+    static void deal_##real(real *restrict even, real *restrict odd, const real *restrict row,           \
+                            ptrdiff_t pairs)                                                             \
+    {                                                                                                    \
+        for (ptrdiff_t q = 0; q < pairs; q++) {                                                          \
+            even[q] = row[2 * q];                                                                        \
+            odd[q] = row[2 * q + 1];                                                                     \
+        }                                                                                                \
     }
     DEAL(float)
     DEAL(double)
 
     /* What a tap sees challenges the best so far: a larger pixel wins, and so does NaN. */
-    #define SEES(real, pixel, tap)                                                                           \
-        {                                                                                                    \
-            const real seen = pixel;                                                                         \
-            const int wins = (seen > best) | (seen != seen);                                                 \
-            best = wins ? seen : best;                                                                       \
-            winner = wins ? tap : winner;                                                                    \
+    #define SEES(real, pixel, tap)                                                                       \
+        {                                                                                                \
+            const real seen = pixel;                                                                     \
+            const int wins = (seen > best) | (seen != seen);                                             \
+            best = wins ? seen : best;                                                                   \
+            winner = wins ? tap : winner;                                                                \
         }
-    #define CHALLENGE(real)                                                                                  \
-    CLONES static void challenge_##real(real *restrict bests, int *restrict winners, const real *a,          \
-                                        const real *b, const real *c, ptrdiff_t count, int tap)              \
-    {                                                                                                        \
-        for (ptrdiff_t u = 0; u < count; u++) {                                                              \
-            real best = bests[u];                                                                            \
-            int winner = winners[u];                                                                         \
-            SEES(real, a[u], tap)                                                                            \
-            SEES(real, b[u], tap + 1)                                                                        \
-            SEES(real, c[u], tap + 2)                                                                        \
-            bests[u] = best;                                                                                 \
-            winners[u] = winner;                                                                             \
-        }                                                                                                    \
+    #define CHALLENGE(real)                                                                              \
+    CLONES("avx2")                                                                                       \
+    static void challenge_##real(real *restrict bests, int *restrict winners, const real *a,             \
+                                 const real *b, const real *c, ptrdiff_t count, int tap)                 \
+    {                                                                                                    \
+        for (ptrdiff_t u = 0; u < count; u++) {                                                          \
+            real best = bests[u];                                                                        \
+            int winner = winners[u];                                                                     \
+            SEES(real, a[u], tap)                                                                        \
+            SEES(real, b[u], tap + 1)                                                                    \
+            SEES(real, c[u], tap + 2)                                                                    \
+            bests[u] = best;                                                                             \
+            winners[u] = winner;                                                                         \
+        }                                                                                                \
     }
     CHALLENGE(float)
     CHALLENGE(double)
@@ -63,46 +65,48 @@ cdef extern from *:
        memory, makes one row of y. All but the last three rows are computed to a multiple of 4 windows: what is too much
        is wrong, and the next rows overwrite it. So short rows fill vectors, too. */
     #define MULTIPLE_OF_4(n) (((n) + 3) / 4 * 4)
-    #define SQUARES(real)                                                                                    \
-    CLONES static void squares_##real(const real *restrict x, ptrdiff_t width, real *restrict y,             \
-                                      int *restrict winners, ptrdiff_t rows, ptrdiff_t count)                \
-    {                                                                                                        \
-        for (; rows > 0; rows--, x += 2 * width, y += count, winners += count) {                             \
-            const real *bottom = x + width;                                                                  \
-            const ptrdiff_t windows = rows > 3 ? MULTIPLE_OF_4(count) : count;                               \
-            for (ptrdiff_t q = 0; q < windows; q++) {                                                        \
-                real best = x[2 * q];                                                                        \
-                int winner = 0;                                                                              \
-                SEES(real, x[2 * q + 1], 1)                                                                  \
-                SEES(real, bottom[2 * q], 2)                                                                 \
-                SEES(real, bottom[2 * q + 1], 3)                                                             \
-                y[q] = best;                                                                                 \
-                winners[q] = winner;                                                                         \
-            }                                                                                                \
-        }                                                                                                    \
+    #define SQUARES(real)                                                                                \
+    CLONES("avx2")                                                                                       \
+    static void squares_##real(const real *restrict x, ptrdiff_t width, real *restrict y,                \
+                               int *restrict winners, ptrdiff_t rows, ptrdiff_t count)                   \
+    {                                                                                                    \
+        for (; rows > 0; rows--, x += 2 * width, y += count, winners += count) {                         \
+            const real *bottom = x + width;                                                              \
+            const ptrdiff_t windows = rows > 3 ? MULTIPLE_OF_4(count) : count;                           \
+            for (ptrdiff_t q = 0; q < windows; q++) {                                                    \
+                real best = x[2 * q];                                                                    \
+                int winner = 0;                                                                          \
+                SEES(real, x[2 * q + 1], 1)                                                              \
+                SEES(real, bottom[2 * q], 2)                                                             \
+                SEES(real, bottom[2 * q + 1], 3)                                                         \
+                y[q] = best;                                                                             \
+                winners[q] = winner;                                                                     \
+            }                                                                                            \
+        }                                                                                                \
     }
     SQUARES(float)
     SQUARES(double)
 
     /* Its gradient: each g goes to the one of four pixels that has won. The first row of gx has the taps 0 and 1,
        the second 2 and 3; where the width is odd, the pixel at the end gets nothing. */
-    #define SPREAD(real)                                                                                     \
-    CLONES static void spread_##real(const real *restrict g, const int *restrict winners, real *restrict gx, \
-                                     ptrdiff_t width, ptrdiff_t rows, ptrdiff_t count)                       \
-    {                                                                                                        \
-        for (; rows > 0; rows--, g += count, winners += count) {                                             \
-            const ptrdiff_t windows = rows > 3 ? MULTIPLE_OF_4(count) : count;                               \
-            for (int row = 0; row < 2; row++, gx += width) {                                                 \
-                for (ptrdiff_t q = 0; q < windows; q++) {                                                    \
-                    const real mine = g[q];                                                                  \
-                    const int tap = winners[q] - 2 * row;                                                    \
-                    gx[2 * q] = tap == 0 ? mine : 0;                                                         \
-                    gx[2 * q + 1] = tap == 1 ? mine : 0;                                                     \
-                }                                                                                            \
-                if (width > 2 * count)                                                                       \
-                    gx[2 * count] = 0;                                                                       \
-            }                                                                                                \
-        }                                                                                                    \
+    #define SPREAD(real)                                                                                 \
+    CLONES("avx2")                                                                                       \
+    static void spread_##real(const real *restrict g, const int *restrict winners, real *restrict gx,    \
+                              ptrdiff_t width, ptrdiff_t rows, ptrdiff_t count)                          \
+    {                                                                                                    \
+        for (; rows > 0; rows--, g += count, winners += count) {                                         \
+            const ptrdiff_t windows = rows > 3 ? MULTIPLE_OF_4(count) : count;                           \
+            for (int row = 0; row < 2; row++, gx += width) {                                             \
+                for (ptrdiff_t q = 0; q < windows; q++) {                                                \
+                    const real mine = g[q];                                                              \
+                    const int tap = winners[q] - 2 * row;                                                \
+                    gx[2 * q] = tap == 0 ? mine : 0;                                                     \
+                    gx[2 * q + 1] = tap == 1 ? mine : 0;                                                 \
+                }                                                                                        \
+                if (width > 2 * count)                                                                   \
+                    gx[2 * count] = 0;                                                                   \
+            }                                                                                            \
+        }                                                                                                \
     }
     SPREAD(float)
     SPREAD(double)
@@ -263,16 +267,25 @@ cdef inline bint squares(const Window *v) noexcept nogil:
     return v.kh == v.kw == v.sh == v.sw == 2 and not v.framed
 
 
+cdef inline Py_ssize_t square_row(const Window *v, Py_ssize_t row) noexcept nogil:
+    """Where the pixels under a row of windows begin; rows are counted through all planes."""
+    return (row // v.p * v.h + 2 * (row % v.p)) * v.w
+
+
+cdef inline Py_ssize_t square_rows_together(const Window *v, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """How many rows of windows, of `first` to `last`, are a piece of work: no row of pixels lies between them."""
+    cdef Py_ssize_t rows = min(max(TOGETHER // v.q, 1), last - first)
+    return rows if v.h == 2 * v.p else min(rows, v.p - first % v.p)
+
+
 cdef void square_rows(const Window *v, const floating *x, floating *y, unsigned char *winners, int *winner,
                       Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The rows of windows `first` to `last`, counted through all planes."""
     cdef Py_ssize_t rows
     cdef const floating *top
     while first < last:
-        rows = min(max(TOGETHER // v.q, 1), last - first)
-        if v.h > 2 * v.p:
-            rows = min(rows, v.p - first % v.p)
-        top = x + (first // v.p * v.h + 2 * (first % v.p)) * v.w
+        rows = square_rows_together(v, first, last)
+        top = x + square_row(v, first)
         if floating is float:
             squares_float(top, v.w, y + first * v.q, winner, rows, v.q)
         else:
@@ -354,10 +367,8 @@ cdef void spread_square_rows(const Window *v, const floating *g, const unsigned 
     cdef Py_ssize_t rows, q
     cdef floating *top
     while first < last:
-        rows = min(max(TOGETHER // v.q, 1), last - first)
-        if v.h > 2 * v.p:
-            rows = min(rows, v.p - first % v.p)
-        top = gx + (first // v.p * v.h + 2 * (first % v.p)) * v.w
+        rows = square_rows_together(v, first, last)
+        top = gx + square_row(v, first)
         for q in range(rows * v.q):
             winner[q] = winners[first * v.q + q]
         if floating is float:

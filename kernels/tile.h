@@ -46,6 +46,8 @@
 
 #include <stddef.h>
 
+#include "clones.h"
+
 #if defined(__GNUC__)
 #define UNUSED __attribute__((unused)) /* a kernel takes from here what it needs */
 #else
@@ -56,8 +58,8 @@
 #define OUTER_ROWS 6
 #define DOT_ROWS 4
 #define DOT_COLUMNS 3
-#define LANES(real) ((int)(VECTOR_BYTES / sizeof(real)))
-#define TURN(real) (LANES(real) / 2)
+#define WIDTH(real) ((int)(VECTOR_BYTES / sizeof(real)))
+#define TURN(real) (WIDTH(real) / 2)
 
 #if defined(__GNUC__)
 #define prefetch(p) __builtin_prefetch(p)
@@ -69,53 +71,54 @@ static int plain_tiles UNUSED; /* whether to compute with the plain loops also w
 
 /* ---- Plain loops: what the tiles compute ---- */
 
-#define PLAIN_TILES(real)                                                                                  \
-UNUSED static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,          \
-                               const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,         \
-                               const real *start)                                                          \
-{                                                                                                          \
-    for (int r = 0; r < rows; r++)                                                                         \
-        for (int l = 0; l < 2 * LANES(real); l++) {                                                        \
-            const real *b = l < LANES(real) ? left + l : right + l - LANES(real);                          \
-            real sum = start ? start[r] : c[r * stride + l];                                               \
-            for (ptrdiff_t k = 0; k < depth; k++)                                                          \
-                sum += a[k * rows + r] * b[row[k]];                                                        \
-            c[r * stride + l] = sum;                                                                       \
-        }                                                                                                  \
-}                                                                                                          \
-UNUSED static void plain_spread_##real(int rows, ptrdiff_t depth, const real *a, const real *b,              \
-                                real *left, real *right, const ptrdiff_t *place)                           \
-{                                                                                                          \
-    for (int r = 0; r < rows; r++)                                                                         \
-        for (int l = 0; l < 2 * LANES(real); l++) {                                                        \
-            real sum = 0;                                                                                  \
-            for (ptrdiff_t k = 0; k < depth; k++)                                                          \
-                sum += a[k * rows + r] * b[k * 2 * LANES(real) + l];                                       \
-            (l < LANES(real) ? left + l : right + l - LANES(real))[place[r]] += sum;                       \
-        }                                                                                                  \
-}                                                                                                          \
-UNUSED static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
-                             real *c, ptrdiff_t c_stride)                                                  \
-{                                                                                                          \
-    for (int r = 0; r < rows; r++)                                                                         \
-        for (int s = 0; s < DOT_COLUMNS; s++) {                                                            \
-            real sum = 0;                                                                                  \
-            for (ptrdiff_t k = 0; k < depth; k++)                                                          \
-                sum += a[r * stride + k] * b[s * stride + k];                                              \
-            c[r * c_stride + s] += sum;                                                                    \
-        }                                                                                                  \
-}                                                                                                          \
-UNUSED static void plain_add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)\
-{                                                                                                          \
-    for (int r = 0; r < rows; r++)                                                                         \
-        for (int l = 0; l < LANES(real); l++)                                                              \
-            c[row[r] + l] += a[r * stride + l];                                                            \
-}                                                                                                          \
-UNUSED static void plain_turn_##real(const real *a, ptrdiff_t a_stride, real *b, ptrdiff_t b_stride)       \
-{                                                                                                          \
-    for (int r = 0; r < TURN(real); r++)                                                                   \
-        for (int k = 0; k < TURN(real); k++)                                                               \
-            b[k * b_stride + r] = a[r * a_stride + k];                                                     \
+#define PLAIN_TILES(real)                                                                                 \
+UNUSED static void plain_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,         \
+                                      const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride, \
+                                      const real *start)                                                  \
+{                                                                                                         \
+    for (int r = 0; r < rows; r++)                                                                        \
+        for (int l = 0; l < 2 * WIDTH(real); l++) {                                                       \
+            const real *b = l < WIDTH(real) ? left + l : right + l - WIDTH(real);                         \
+            real sum = start ? start[r] : c[r * stride + l];                                              \
+            for (ptrdiff_t k = 0; k < depth; k++)                                                         \
+                sum += a[k * rows + r] * b[row[k]];                                                       \
+            c[r * stride + l] = sum;                                                                      \
+        }                                                                                                 \
+}                                                                                                         \
+UNUSED static void plain_spread_##real(int rows, ptrdiff_t depth, const real *a, const real *b,           \
+                                       real *left, real *right, const ptrdiff_t *place)                   \
+{                                                                                                         \
+    for (int r = 0; r < rows; r++)                                                                        \
+        for (int l = 0; l < 2 * WIDTH(real); l++) {                                                       \
+            real sum = 0;                                                                                 \
+            for (ptrdiff_t k = 0; k < depth; k++)                                                         \
+                sum += a[k * rows + r] * b[k * 2 * WIDTH(real) + l];                                      \
+            (l < WIDTH(real) ? left + l : right + l - WIDTH(real))[place[r]] += sum;                      \
+        }                                                                                                 \
+}                                                                                                         \
+UNUSED static void plain_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b,              \
+                                    ptrdiff_t stride, real *c, ptrdiff_t c_stride)                        \
+{                                                                                                         \
+    for (int r = 0; r < rows; r++)                                                                        \
+        for (int s = 0; s < DOT_COLUMNS; s++) {                                                           \
+            real sum = 0;                                                                                 \
+            for (ptrdiff_t k = 0; k < depth; k++)                                                         \
+                sum += a[r * stride + k] * b[s * stride + k];                                             \
+            c[r * c_stride + s] += sum;                                                                   \
+        }                                                                                                 \
+}                                                                                                         \
+UNUSED static void plain_add_##real(int rows, const real *a, ptrdiff_t stride, real *c,                   \
+                                    const ptrdiff_t *row)                                                 \
+{                                                                                                         \
+    for (int r = 0; r < rows; r++)                                                                        \
+        for (int l = 0; l < WIDTH(real); l++)                                                             \
+            c[row[r] + l] += a[r * stride + l];                                                           \
+}                                                                                                         \
+UNUSED static void plain_turn_##real(const real *a, ptrdiff_t a_stride, real *b, ptrdiff_t b_stride)      \
+{                                                                                                         \
+    for (int r = 0; r < TURN(real); r++)                                                                  \
+        for (int k = 0; k < TURN(real); k++)                                                              \
+            b[k * b_stride + r] = a[r * a_stride + k];                                                    \
 }
 PLAIN_TILES(float)
 PLAIN_TILES(double)
@@ -125,12 +128,7 @@ PLAIN_TILES(double)
 #if defined(__GNUC__) && !defined(MINIGRAD_PLAIN_TILES)
 #define VECTOR_TILES 1
 
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__FMA__) && \
-    (!defined(__clang__) || __clang_major__ >= 14)
-#define TWICE __attribute__((target_clones("fma", "default")))
-#else
-#define TWICE
-#endif
+#define TWICE CLONES("fma")
 
 #define UNROLL _Pragma("GCC unroll 6")
 #define VECTOR(real, p) (*(vector_##real *)(p)) /* the vector at p, which need not be aligned */
@@ -169,117 +167,129 @@ static inline void totals_double(const half_double *h, double *total)
     HALF(double, total + 2) = MIX2(h[2], h[3], 0, 2) + MIX2(h[2], h[3], 1, 3);
 }
 
-#define OUTER(real, rows)                                                                                  \
-TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                  \
-                                        const real *right, const ptrdiff_t *row, real *c,                  \
-                                        ptrdiff_t stride, const real *start)                               \
-{                                                                                                          \
-    vector_##real sum[rows][2];                                                                            \
-    UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        __builtin_prefetch(c + r * stride, 1);                                                             \
-        sum[r][0] = sum[r][1] = (vector_##real){0};                                                        \
-    }                                                                                                      \
-    for (ptrdiff_t k = 0; k < depth; k++, a += rows) {                                                     \
-        const vector_##real b0 = VECTOR(real, left + row[k]);                                              \
-        const vector_##real b1 = VECTOR(real, right + row[k]);                                             \
-        UNROLL for (int r = 0; r < rows; r++) {                                                            \
-            sum[r][0] += a[r] * b0;                                                                        \
-            sum[r][1] += a[r] * b1;                                                                        \
-        }                                                                                                  \
-    }                                                                                                      \
-    UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        vector_##real *c0 = (vector_##real *)(c + r * stride), *c1 = (vector_##real *)(c + r * stride + LANES(real)); \
-        *c0 = start ? start[r] + sum[r][0] : *c0 + sum[r][0];                                              \
-        *c1 = start ? start[r] + sum[r][1] : *c1 + sum[r][1];                                              \
-    }                                                                                                      \
+/* sum += a column of A times a row of B */
+#define ADD_COLUMN(rows)                                                                                 \
+    UNROLL for (int r = 0; r < rows; r++) {                                                              \
+        sum[r][0] += a[r] * b0;                                                                          \
+        sum[r][1] += a[r] * b1;                                                                          \
+    }
+
+#define OUTER(real, rows)                                                                                \
+TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                \
+                                        const real *right, const ptrdiff_t *row, real *c,                \
+                                        ptrdiff_t stride, const real *start)                             \
+{                                                                                                        \
+    vector_##real sum[rows][2];                                                                          \
+    UNROLL for (int r = 0; r < rows; r++) {                                                              \
+        __builtin_prefetch(c + r * stride, 1);                                                           \
+        sum[r][0] = sum[r][1] = (vector_##real){0};                                                      \
+    }                                                                                                    \
+    for (ptrdiff_t k = 0; k < depth; k++, a += rows) {                                                   \
+        const vector_##real b0 = VECTOR(real, left + row[k]);                                            \
+        const vector_##real b1 = VECTOR(real, right + row[k]);                                           \
+        ADD_COLUMN(rows)                                                                                 \
+    }                                                                                                    \
+    UNROLL for (int r = 0; r < rows; r++) {                                                              \
+        vector_##real *c0 = (vector_##real *)(c + r * stride);                                           \
+        vector_##real *c1 = (vector_##real *)(c + r * stride + WIDTH(real));                             \
+        *c0 = start ? start[r] + sum[r][0] : *c0 + sum[r][0];                                            \
+        *c1 = start ? start[r] + sum[r][1] : *c1 + sum[r][1];                                            \
+    }                                                                                                    \
 }
 
-#define SPREAD(real, rows)                                                                                 \
-TWICE static void spread_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, real *left,        \
-                                         real *right, const ptrdiff_t *place)                              \
-{                                                                                                          \
-    vector_##real sum[rows][2] = {{{0}}};                                                                  \
-    for (ptrdiff_t k = 0; k < depth; k++, a += rows, b += 2 * LANES(real)) {                               \
-        const vector_##real b0 = VECTOR(real, b), b1 = VECTOR(real, b + LANES(real));                      \
-        UNROLL for (int r = 0; r < rows; r++) {                                                            \
-            sum[r][0] += a[r] * b0;                                                                        \
-            sum[r][1] += a[r] * b1;                                                                        \
-        }                                                                                                  \
-    }                                                                                                      \
-    UNROLL for (int r = 0; r < rows; r++) {                                                                \
-        VECTOR(real, left + place[r]) += sum[r][0];                                                        \
-        VECTOR(real, right + place[r]) += sum[r][1];                                                       \
-    }                                                                                                      \
+#define SPREAD(real, rows)                                                                               \
+TWICE static void spread_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, real *left,      \
+                                         real *right, const ptrdiff_t *place)                            \
+{                                                                                                        \
+    vector_##real sum[rows][2] = {{{0}}};                                                                \
+    for (ptrdiff_t k = 0; k < depth; k++, a += rows, b += 2 * WIDTH(real)) {                             \
+        const vector_##real b0 = VECTOR(real, b), b1 = VECTOR(real, b + WIDTH(real));                    \
+        ADD_COLUMN(rows)                                                                                 \
+    }                                                                                                    \
+    UNROLL for (int r = 0; r < rows; r++) {                                                              \
+        VECTOR(real, left + place[r]) += sum[r][0];                                                      \
+        VECTOR(real, right + place[r]) += sum[r][1];                                                     \
+    }                                                                                                    \
 }
 
-#define DOT(real, rows)                                                                                    \
-TWICE static void dot_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,     \
-                                      real *c, ptrdiff_t c_stride)                                         \
-{                                                                                                          \
-    vector_##real sum[rows][DOT_COLUMNS] = {{{0}}};                                                        \
-    for (ptrdiff_t k = 0; k < depth; k += LANES(real), a += LANES(real), b += LANES(real)) {               \
-        const vector_##real b0 = VECTOR(real, b), b1 = VECTOR(real, b + stride),                           \
-                            b2 = VECTOR(real, b + 2 * stride);                                             \
-        UNROLL for (int r = 0; r < rows; r++) {                                                            \
-            const vector_##real a_r = VECTOR(real, a + r * stride);                                        \
-            sum[r][0] += a_r * b0;                                                                         \
-            sum[r][1] += a_r * b1;                                                                         \
-            sum[r][2] += a_r * b2;                                                                         \
-        }                                                                                                  \
-    }                                                                                                      \
-    UNROLL for (int s = 0; s < DOT_COLUMNS; s++) {                                                         \
-        half_##real h[DOT_ROWS] = {{0}};                                                                   \
-        real total[DOT_ROWS];                                                                              \
-        UNROLL for (int r = 0; r < rows; r++) {                                                            \
-            union { vector_##real whole; half_##real half[2]; } v = {sum[r][s]};                           \
-            h[r] = v.half[0] + v.half[1];                                                                  \
-        }                                                                                                  \
-        totals_##real(h, total);                                                                           \
-        UNROLL for (int r = 0; r < rows; r++)                                                              \
-            c[r * c_stride + s] += total[r];                                                               \
-    }                                                                                                      \
+#define DOT(real, rows)                                                                                  \
+TWICE static void dot_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,   \
+                                      real *c, ptrdiff_t c_stride)                                       \
+{                                                                                                        \
+    vector_##real sum[rows][DOT_COLUMNS] = {{{0}}};                                                      \
+    for (ptrdiff_t k = 0; k < depth; k += WIDTH(real), a += WIDTH(real), b += WIDTH(real)) {             \
+        const vector_##real b0 = VECTOR(real, b), b1 = VECTOR(real, b + stride),                         \
+                            b2 = VECTOR(real, b + 2 * stride);                                           \
+        UNROLL for (int r = 0; r < rows; r++) {                                                          \
+            const vector_##real a_r = VECTOR(real, a + r * stride);                                      \
+            sum[r][0] += a_r * b0;                                                                       \
+            sum[r][1] += a_r * b1;                                                                       \
+            sum[r][2] += a_r * b2;                                                                       \
+        }                                                                                                \
+    }                                                                                                    \
+    UNROLL for (int s = 0; s < DOT_COLUMNS; s++) {                                                       \
+        half_##real h[DOT_ROWS] = {{0}};                                                                 \
+        real total[DOT_ROWS];                                                                            \
+        UNROLL for (int r = 0; r < rows; r++) {                                                          \
+            union { vector_##real whole; half_##real half[2]; } v = {sum[r][s]};                         \
+            h[r] = v.half[0] + v.half[1];                                                                \
+        }                                                                                                \
+        totals_##real(h, total);                                                                         \
+        UNROLL for (int r = 0; r < rows; r++)                                                            \
+            c[r * c_stride + s] += total[r];                                                             \
+    }                                                                                                    \
 }
 
-#define ADD(real)                                                                                          \
-TWICE static void add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)     \
-{                                                                                                          \
-    for (int r = 0; r < rows; r++)                                                                         \
-        VECTOR(real, c + row[r]) += VECTOR(real, a + r * stride);                                          \
+#define ADD(real)                                                                                        \
+TWICE static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, real *c,                  \
+                                    const ptrdiff_t *row)                                                \
+{                                                                                                        \
+    for (int r = 0; r < rows; r++)                                                                       \
+        VECTOR(real, c + row[r]) += VECTOR(real, a + r * stride);                                        \
 }
 
-#define VECTOR_TILES_OF(real)                                                                              \
-OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                  \
-SPREAD(real, 1) SPREAD(real, 2) SPREAD(real, 3) SPREAD(real, 4) SPREAD(real, 5) SPREAD(real, 6)            \
-DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4) ADD(real)                                              \
-UNUSED static void vector_outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,         \
-                                const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,        \
-                                const real *start)                                                         \
-{                                                                                                          \
-    static void (*const tile[])(ptrdiff_t, const real *, const real *, const real *,                       \
-                                const ptrdiff_t *, real *, ptrdiff_t, const real *) = {                    \
-        outer_##real##_1, outer_##real##_2, outer_##real##_3,                                              \
-        outer_##real##_4, outer_##real##_5, outer_##real##_6};                                             \
-    tile[rows - 1](depth, a, left, right, row, c, stride, start);                                          \
-}                                                                                                          \
-UNUSED static void vector_spread_##real(int rows, ptrdiff_t depth, const real *a, const real *b,           \
-                                 real *left, real *right, const ptrdiff_t *place)                          \
-{                                                                                                          \
-    static void (*const tile[])(ptrdiff_t, const real *, const real *, real *, real *,                     \
-                                const ptrdiff_t *) = {                                                     \
-        spread_##real##_1, spread_##real##_2, spread_##real##_3,                                           \
-        spread_##real##_4, spread_##real##_5, spread_##real##_6};                                          \
-    tile[rows - 1](depth, a, b, left, right, place);                                                       \
-}                                                                                                          \
-UNUSED static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)\
-{                                                                                                          \
-    add_##real(rows, a, stride, c, row);                                                                   \
-}                                                                                                          \
-UNUSED static void vector_dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride,\
-                              real *c, ptrdiff_t c_stride)                                                 \
-{                                                                                                          \
-    static void (*const tile[])(ptrdiff_t, const real *, const real *, ptrdiff_t, real *, ptrdiff_t) = {   \
-        dot_##real##_1, dot_##real##_2, dot_##real##_3, dot_##real##_4};                                   \
-    tile[rows - 1](depth, a, b, stride, c, c_stride);                                                      \
+#define VECTOR_TILES_OF(real)                                                                            \
+OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                \
+SPREAD(real, 1) SPREAD(real, 2) SPREAD(real, 3) SPREAD(real, 4) SPREAD(real, 5) SPREAD(real, 6)          \
+DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4) ADD(real)                                            \
+UNUSED static void outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,              \
+                                const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,      \
+                                const real *start)                                                       \
+{                                                                                                        \
+    static void (*const tile[])(ptrdiff_t, const real *, const real *, const real *,                     \
+                 const ptrdiff_t *, real *, ptrdiff_t, const real *) = {                                 \
+        outer_##real##_1, outer_##real##_2, outer_##real##_3,                                            \
+        outer_##real##_4, outer_##real##_5, outer_##real##_6};                                           \
+    if (plain_tiles)                                                                                     \
+        plain_outer_##real(rows, depth, a, left, right, row, c, stride, start);                          \
+    else                                                                                                 \
+        tile[rows - 1](depth, a, left, right, row, c, stride, start);                                    \
+}                                                                                                        \
+UNUSED static void spread_##real(int rows, ptrdiff_t depth, const real *a, const real *b,                \
+                                 real *left, real *right, const ptrdiff_t *place)                        \
+{                                                                                                        \
+    static void (*const tile[])(ptrdiff_t, const real *, const real *, real *, real *,                   \
+                 const ptrdiff_t *) = {                                                                  \
+        spread_##real##_1, spread_##real##_2, spread_##real##_3,                                         \
+        spread_##real##_4, spread_##real##_5, spread_##real##_6};                                        \
+    if (plain_tiles)                                                                                     \
+        plain_spread_##real(rows, depth, a, b, left, right, place);                                      \
+    else                                                                                                 \
+        tile[rows - 1](depth, a, b, left, right, place);                                                 \
+}                                                                                                        \
+UNUSED static void add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)  \
+{                                                                                                        \
+    (plain_tiles ? plain_add_##real : vector_add_##real)(rows, a, stride, c, row);                       \
+}                                                                                                        \
+UNUSED static void dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride, \
+                              real *c, ptrdiff_t c_stride)                                               \
+{                                                                                                        \
+    static void (*const tile[])(ptrdiff_t, const real *, const real *, ptrdiff_t, real *, ptrdiff_t) = { \
+        dot_##real##_1, dot_##real##_2, dot_##real##_3, dot_##real##_4};                                 \
+    if (plain_tiles)                                                                                     \
+        plain_dot_##real(rows, depth, a, b, stride, c, c_stride);                                        \
+    else                                                                                                 \
+        tile[rows - 1](depth, a, b, stride, c, c_stride);                                                \
 }
 
 VECTOR_TILES_OF(float)
@@ -303,18 +313,29 @@ UNUSED static inline void vector_turn_double(const double *a, ptrdiff_t a_stride
     HALF(double, b + b_stride) = MIX2(r0, r1, 1, 3);
 }
 
+#define TURN_SQUARE(real)                                                                                \
+UNUSED static inline void turn_##real(const real *a, ptrdiff_t a_stride, real *b, ptrdiff_t b_stride)    \
+{                                                                                                        \
+    if (plain_tiles)                                                                                     \
+        plain_turn_##real(a, a_stride, b, b_stride);                                                     \
+    else                                                                                                 \
+        vector_turn_##real(a, a_stride, b, b_stride);                                                    \
+}
+TURN_SQUARE(float)
+TURN_SQUARE(double)
+
 #else
 #define VECTOR_TILES 0
-#define vector_outer_float plain_outer_float
-#define vector_outer_double plain_outer_double
-#define vector_spread_float plain_spread_float
-#define vector_spread_double plain_spread_double
-#define vector_dot_float plain_dot_float
-#define vector_dot_double plain_dot_double
-#define vector_add_float plain_add_float
-#define vector_add_double plain_add_double
-#define vector_turn_float plain_turn_float
-#define vector_turn_double plain_turn_double
+#define outer_float plain_outer_float
+#define outer_double plain_outer_double
+#define spread_float plain_spread_float
+#define spread_double plain_spread_double
+#define dot_float plain_dot_float
+#define dot_double plain_dot_double
+#define add_float plain_add_float
+#define add_double plain_add_double
+#define turn_float plain_turn_float
+#define turn_double plain_turn_double
 #endif
 
 #endif

@@ -1,7 +1,6 @@
 """The tiles of tile.h for both precisions, and what brings numbers into the order in which a tile reads them."""
 
 from cython cimport floating
-from libc.string cimport memcpy
 
 from common cimport pieces
 
@@ -9,34 +8,18 @@ cdef extern from "tile.h" nogil:
     enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS, VECTOR_TILES
     bint plain_tiles
     void prefetch(const void *)
-    void plain_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                           const Py_ssize_t *, float *, Py_ssize_t, const float *)
-    void plain_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                            const Py_ssize_t *, double *, Py_ssize_t, const double *)
-    void plain_spread_float(int, Py_ssize_t, const float *, const float *, float *, float *,
-                            const Py_ssize_t *)
-    void plain_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
-    void plain_spread_double(int, Py_ssize_t, const double *, const double *, double *, double *,
-                             const Py_ssize_t *)
-    void plain_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
-    void plain_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
-    void plain_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
-    void plain_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
-    void plain_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
-    void vector_outer_float(int, Py_ssize_t, const float *, const float *, const float *,
-                            const Py_ssize_t *, float *, Py_ssize_t, const float *)
-    void vector_outer_double(int, Py_ssize_t, const double *, const double *, const double *,
-                             const Py_ssize_t *, double *, Py_ssize_t, const double *)
-    void vector_spread_float(int, Py_ssize_t, const float *, const float *, float *, float *,
-                             const Py_ssize_t *)
-    void vector_dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
-    void vector_spread_double(int, Py_ssize_t, const double *, const double *, double *, double *,
-                              const Py_ssize_t *)
-    void vector_dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
-    void vector_add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
-    void vector_add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
-    void vector_turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
-    void vector_turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
+    void outer_float(int, Py_ssize_t, const float *, const float *, const float *, const Py_ssize_t *, float *,
+                     Py_ssize_t, const float *)
+    void outer_double(int, Py_ssize_t, const double *, const double *, const double *, const Py_ssize_t *, double *,
+                      Py_ssize_t, const double *)
+    void spread_float(int, Py_ssize_t, const float *, const float *, float *, float *, const Py_ssize_t *)
+    void spread_double(int, Py_ssize_t, const double *, const double *, double *, double *, const Py_ssize_t *)
+    void dot_float(int, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t)
+    void dot_double(int, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t)
+    void add_float(int, const float *, Py_ssize_t, float *, const Py_ssize_t *)
+    void add_double(int, const double *, Py_ssize_t, double *, const Py_ssize_t *)
+    void turn_float(const float *, Py_ssize_t, float *, Py_ssize_t)
+    void turn_double(const double *, Py_ssize_t, double *, Py_ssize_t)
 
 
 cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *left,
@@ -44,74 +27,44 @@ cdef inline void outer(Py_ssize_t rows, Py_ssize_t depth, const floating *a, con
                        const floating *start) noexcept nogil:
     """c = start + a b, or c += a b without start: a tile."""
     if floating is float:
-        if plain_tiles:
-            plain_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
-        else:
-            vector_outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
+        outer_float(<int> rows, depth, a, left, right, row, c, stride, start)
     else:
-        if plain_tiles:
-            plain_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
-        else:
-            vector_outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
+        outer_double(<int> rows, depth, a, left, right, row, c, stride, start)
 
 
 cdef inline void spread(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b, floating *left,
                         floating *right, const Py_ssize_t *place) noexcept nogil:
     """c += a b, a tile whose rows lie at left + place[r] and right + place[r]."""
     if floating is float:
-        if plain_tiles:
-            plain_spread_float(<int> rows, depth, a, b, left, right, place)
-        else:
-            vector_spread_float(<int> rows, depth, a, b, left, right, place)
+        spread_float(<int> rows, depth, a, b, left, right, place)
     else:
-        if plain_tiles:
-            plain_spread_double(<int> rows, depth, a, b, left, right, place)
-        else:
-            vector_spread_double(<int> rows, depth, a, b, left, right, place)
+        spread_double(<int> rows, depth, a, b, left, right, place)
 
 
 cdef inline void dot(Py_ssize_t rows, Py_ssize_t depth, const floating *a, const floating *b,
                      Py_ssize_t stride, floating *c, Py_ssize_t c_stride) noexcept nogil:
     """c += a b^T, a tile."""
     if floating is float:
-        if plain_tiles:
-            plain_dot_float(<int> rows, depth, a, b, stride, c, c_stride)
-        else:
-            vector_dot_float(<int> rows, depth, a, b, stride, c, c_stride)
+        dot_float(<int> rows, depth, a, b, stride, c, c_stride)
     else:
-        if plain_tiles:
-            plain_dot_double(<int> rows, depth, a, b, stride, c, c_stride)
-        else:
-            vector_dot_double(<int> rows, depth, a, b, stride, c, c_stride)
+        dot_double(<int> rows, depth, a, b, stride, c, c_stride)
 
 
 cdef inline void add_rows(Py_ssize_t rows, const floating *a, Py_ssize_t stride, floating *c,
                           const Py_ssize_t *row) noexcept nogil:
     """c[row[r]] += a[r], a vector for each r."""
     if floating is float:
-        if plain_tiles:
-            plain_add_float(<int> rows, a, stride, c, row)
-        else:
-            vector_add_float(<int> rows, a, stride, c, row)
+        add_float(<int> rows, a, stride, c, row)
     else:
-        if plain_tiles:
-            plain_add_double(<int> rows, a, stride, c, row)
-        else:
-            vector_add_double(<int> rows, a, stride, c, row)
+        add_double(<int> rows, a, stride, c, row)
 
 
 cdef inline void turn(const floating *a, Py_ssize_t a_stride, floating *b, Py_ssize_t b_stride) noexcept nogil:
     """b[k, r] = a[r, k], a small square."""
     if floating is float:
-        if plain_tiles:
-            plain_turn_float(a, a_stride, b, b_stride)
-        else:
-            vector_turn_float(a, a_stride, b, b_stride)
+        turn_float(a, a_stride, b, b_stride)
     else:
-        if plain_tiles:
-            plain_turn_double(a, a_stride, b, b_stride)
-        else:
-            vector_turn_double(a, a_stride, b, b_stride)
+        turn_double(a, a_stride, b, b_stride)
 
 
 cdef inline void pack(floating *packed, Py_ssize_t stride, const floating *matrix, Py_ssize_t across,
