@@ -111,7 +111,7 @@ class Optimizer:
         raise NotImplementedError
 
     def zero_grad(self) -> None:
-        """Forget the gradients. `Tensor.backward` sets them anew anyway."""
+        """Forget the gradients. `Tensor.backward` sets them anew anyway; before that, their memory serves others."""
         for p in self.parameters:
             p.grad = None
 

@@ -224,7 +224,9 @@ class Tensor:
         nodes.sort(key=_order)
         return nodes
 
-    def backward(self, gradient: Any = None, *, method: str = "vjp", accumulate: bool = False) -> None:
+    def backward(
+        self, gradient: Any = None, *, method: str = "vjp", accumulate: bool = False, retain_graph: bool = True
+    ) -> None:
         """Set ``.grad`` of every leaf that requires it to the row g J, in the shape of the leaf.
 
         Parameters
@@ -236,11 +238,16 @@ class Tensor:
             and multiplies, as equations (2)-(5) of Tomasi (2019) say: the same numbers, slowly.
         accumulate : bool
             Add to ``.grad`` instead of setting it.
+        retain_graph : bool
+            Keep what was recorded, to look at it or to call this again. Training has no use for it: with False each
+            result is let go as soon as its gradient has passed, and the arrays of a deep network never stand beside
+            all of its gradients.
 
         Raises
         ------
         ValueError
-            If nothing here requires a gradient, if a non-scalar comes without ``gradient``, or if its shape differs.
+            If nothing here requires a gradient, if a non-scalar comes without ``gradient``, if its shape differs, or
+            if the graph was not retained.
         """
         if method not in _PULLS:
             raise ValueError(f"backward: method={method!r}: choose 'vjp' or 'jacobian'")
@@ -253,8 +260,15 @@ class Tensor:
             g = rows.pop(node)
             if g.dtype is not node.data.dtype:  # a wider one has joined after it
                 g = g.astype(node.data.dtype)
-            pulled = pull(node, g)
             edges = node.edges
+            if not edges:
+                raise ValueError(
+                    f"backward: {node.op!r} has let go of its inputs in an earlier backward(retain_graph=False): "
+                    f"compute it anew, or retain the graph that time"
+                )
+            pulled = pull(node, g)
+            if not retain_graph:
+                node.inputs = node.edges = node.record = ()
             if len(pulled) != len(edges):
                 raise ValueError(
                     f"backward: {node.op!r} gave {len(pulled)} gradients for {len(edges)} inputs that vary: "

@@ -277,6 +277,7 @@ def _epoch(run: Run, loss: Any, steps: Any, tick: Callable[[], Any]) -> float:
     total = 0.0
     seen = 0
     for x, y in steps:
+        run.optimizer.zero_grad()  # memory for the activations
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is told in words below
             scores = run.model(x)
             try:
@@ -288,9 +289,8 @@ def _epoch(run: Run, loss: Any, steps: Any, tick: Callable[[], Any]) -> float:
                 value = math.nan  # some losses refuse what is not a number
         if not math.isfinite(value):
             raise _diverged(f"the loss is {value}", run.history.epochs + 1, run.optimizer.lr)
-        risk.backward()
+        risk.backward(retain_graph=False)
         run.optimizer.step()
-        del scores, risk  # and the graph behind them, before the next one is made
         total += value * _weight(loss, y)
         seen += len(y)
         tick()

@@ -5,7 +5,9 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,47 @@ def test_backward_twice_gives_the_same_and_accumulate_adds() -> None:
     assert x.grad.tolist() == [2.0, 4.0]
     y.backward(accumulate=True)
     assert x.grad.tolist() == [4.0, 8.0]
+
+
+@pytest.mark.parametrize("method", ["vjp", "jacobian"])
+def test_without_its_graph_backward_gives_the_same_once(method: str) -> None:
+    x = leaf(0.5, 2.0)
+
+    def diamond() -> Tensor:
+        h = mg.tanh(x)
+        return (h * mg.exp(h) + h).sum()
+
+    diamond().backward()
+    retained = x.grad
+    y = diamond()
+    y.backward(method=method, retain_graph=False)
+    np.testing.assert_allclose(x.grad, retained, rtol=1e-15)
+    assert y.parents == ()
+    for late in (y, y * 2.0):
+        with pytest.raises(ValueError, match=r"Sum\(.*let go.*retain_graph=False"):
+            late.backward(method=method)
+
+
+def test_results_are_let_go_as_their_gradients_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = []
+    vjp = mg.registry["tanh"].vjp
+
+    def counted(self: Any, *arrays: Any) -> Any:
+        alive.append(sum(result() is not None for result in results))
+        return vjp(self, *arrays)
+
+    monkeypatch.setattr(mg.registry["tanh"], "vjp", counted)
+    for retain_graph, counts in ((True, [5, 5, 5, 5]), (False, [5, 4, 3, 2])):
+        y = leaf(0.1)
+        results = []
+        for _ in range(4):
+            y = mg.tanh(y)
+            results.append(weakref.ref(y))
+        y = y.sum()
+        results.append(weakref.ref(y))
+        y.backward(retain_graph=retain_graph)
+        assert alive == counts
+        alive.clear()
 
 
 @pytest.mark.parametrize("method", ["vjp", "jacobian"])

@@ -68,9 +68,10 @@ class Peer(TapePeer):
         x = mg.Tensor(x)
         loss_function = self.functions[case.loss]
 
-        def run() -> mg.Tensor:
+        def run() -> mg.Tensor:  # as PyTorch: gradients and graph are let go as soon as they have served
+            optimizer.zero_grad()
             loss = loss_function(model(x), target)
-            loss.backward()
+            loss.backward(retain_graph=False)
             optimizer.step()
             return loss
 

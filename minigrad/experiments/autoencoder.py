@@ -103,8 +103,9 @@ class BackPropagation:
         self.state_dict, self.load_state_dict = optimizer.state_dict, optimizer.load_state_dict
 
     def step(self, x: Any, y: Any) -> float:
+        self.optimizer.zero_grad()
         loss = self.loss(self.model(x), y)
-        loss.backward()
+        loss.backward(retain_graph=False)
         self.optimizer.step()
         return float(loss)
 
