@@ -4,7 +4,7 @@
 Every channel of every image is a plane of its own, and the planes are dealt to the threads. A loop is fast if
 it runs along memory, without a decision and with nothing to wait for: a compiler turns it into vectors. So
 pixels are first put side by side as the taps of the window see them; then three taps are one loop over all
-output pixels. Windows of 2 x 2 side by side, the commonest, have a loop of their own.
+output pixels. Windows of 2 x 2 side by side, the commonest, have loops of their own.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from common cimport KERNELS_OPENMP, LARGEST, TOO_MANY, begin, team_for, pieces
 
 cdef extern from *:
     """
-    /* The loops that decide the speed of the max-pool, in C so that they can be compiled twice. */
+    /* The loops that decide the speed of a pool, in C so that they can be compiled twice. */
     #include "clones.h"
 
     /* A row of pixels, dealt in turn to two rows. */
@@ -110,7 +110,36 @@ cdef extern from *:
     }
     SPREAD(float)
     SPREAD(double)
+
+    /* Means of windows of 2 x 2, and their gradient. */
+    #define MEANS(real)                                                                                  \
+    CLONES("avx2")                                                                                       \
+    static void means_##real(const real *restrict x, ptrdiff_t width, real *restrict y, ptrdiff_t rows,  \
+                             ptrdiff_t count)                                                            \
+    {                                                                                                    \
+        for (; rows > 0; rows--, x += 2 * width, y += count)                                             \
+            for (ptrdiff_t q = 0; q < count; q++)                                                        \
+                y[q] = ((x[2 * q] + x[width + 2 * q]) + (x[2 * q + 1] + x[width + 2 * q + 1])) / 4;      \
+    }                                                                                                    \
+    CLONES("avx2")                                                                                       \
+    static void share_##real(const real *restrict g, real *restrict gx, ptrdiff_t width, ptrdiff_t rows, \
+                             ptrdiff_t count)                                                            \
+    {                                                                                                    \
+        for (; rows > 0; rows--, g += count)                                                             \
+            for (int row = 0; row < 2; row++, gx += width) {                                             \
+                for (ptrdiff_t q = 0; q < count; q++)                                                    \
+                    gx[2 * q] = gx[2 * q + 1] = g[q] / 4;                                                \
+                if (width > 2 * count)                                                                   \
+                    gx[2 * count] = 0;                                                                   \
+            }                                                                                            \
+    }
+    MEANS(float)
+    MEANS(double)
     """
+    void means_float(const float *, Py_ssize_t, float *, Py_ssize_t, Py_ssize_t) nogil
+    void means_double(const double *, Py_ssize_t, double *, Py_ssize_t, Py_ssize_t) nogil
+    void share_float(const float *, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) nogil
+    void share_double(const double *, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) nogil
     void deal_float(float *, float *, const float *, Py_ssize_t) nogil
     void deal_double(double *, double *, const double *, Py_ssize_t) nogil
     void squares_float(const float *, Py_ssize_t, float *, int *, Py_ssize_t, Py_ssize_t) nogil
@@ -430,6 +459,12 @@ cdef void mean_planes(const Window *v, const floating *x, floating *y, floating 
     cdef floating *mean
     cdef floating area = <floating> v.kh * <floating> v.kw
     for plane in range(first, last):
+        if squares(v):
+            if floating is float:
+                means_float(x + plane * v.h * v.w, v.w, y + plane * v.p * v.q, v.p, v.q)
+            else:
+                means_double(x + plane * v.h * v.w, v.w, y + plane * v.p * v.q, v.p, v.q)
+            continue
         for p in range(v.p):
             top = p * v.sh - v.ph
             mean = y + (plane * v.p + p) * v.q
@@ -469,6 +504,13 @@ cdef void share_planes(const Window *v, const floating *g, floating *gx, floatin
     cdef Py_ssize_t plane, p, q, i, j, top
     cdef floating area = <floating> v.kh * <floating> v.kw, share
     for plane in range(first, last):
+        if squares(v):
+            if floating is float:
+                share_float(g + plane * v.p * v.q, gx + plane * v.h * v.w, v.w, v.p, v.q)
+            else:
+                share_double(g + plane * v.p * v.q, gx + plane * v.h * v.w, v.w, v.p, v.q)
+            memset(gx + (plane * v.h + 2 * v.p) * v.w, 0, (v.h - 2 * v.p) * v.w * sizeof(floating))
+            continue
         memset(gx + plane * v.h * v.w, 0, v.h * v.w * sizeof(floating))
         for p in range(v.p):
             top = p * v.sh - v.ph

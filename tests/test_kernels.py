@@ -255,6 +255,8 @@ def test_squares_of_every_small_size_and_shared_by_threads(dtype):
             np.testing.assert_array_equal(ours, y)
             np.testing.assert_array_equal(our_winners, winners)
             np.testing.assert_array_equal(kernels.max_pool2d_input(g, winners, shape, *how), gx)
+            assert_same(kernels.avg_pool2d(x, *how), _reference.avg_pool2d(x, *how))
+            assert_same(kernels.avg_pool2d_input(g, shape, *how), _reference.avg_pool2d_input(g, shape, *how))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
