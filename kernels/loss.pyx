@@ -158,9 +158,12 @@ cdef losses_and_slopes(const floating[:, ::1] z, const Py_ssize_t[::1] labels):
     cdef floating[:, ::1] e = slopes
     cdef int team = team_for(threads, 100.0 * samples * classes, samples), t
     with nogil:
-        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
-            rows(classes, &z[0, 0], &labels[0], &e[0, 0], &loss[0],
-                 begin(samples, t, team), begin(samples, t + 1, team))
+        if team == 1:
+            rows(classes, &z[0, 0], &labels[0], &e[0, 0], &loss[0], 0, samples)
+        else:
+            for t in prange(team, num_threads=team, schedule="static"):
+                rows(classes, &z[0, 0], &labels[0], &e[0, 0], &loss[0],
+                     begin(samples, t, team), begin(samples, t + 1, team))
     return losses, slopes
 
 
@@ -214,9 +217,12 @@ cdef binary_losses_and_slopes(const floating[:, ::1] z, const floating[:, ::1] r
     cdef floating[:, ::1] slope = slopes
     cdef int team = team_for(threads, 150.0 * samples * classes, samples), t
     with nogil:
-        for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
-            binary_rows(classes, &z[0, 0], &r[0, 0], &slope[0, 0], &loss[0],
-                        begin(samples, t, team), begin(samples, t + 1, team))
+        if team == 1:
+            binary_rows(classes, &z[0, 0], &r[0, 0], &slope[0, 0], &loss[0], 0, samples)
+        else:
+            for t in prange(team, num_threads=team, schedule="static"):
+                binary_rows(classes, &z[0, 0], &r[0, 0], &slope[0, 0], &loss[0],
+                            begin(samples, t, team), begin(samples, t + 1, team))
     return losses, slopes
 
 

@@ -88,17 +88,22 @@ cdef void entries(Function f, const floating *g, const floating *a, floating *ou
         tanh_vjp_double(size, g, a, out)
 
 
+cdef void stretch(Function f, const Arrays *v, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The entries `first` to `last`."""
+    if v.itemsize == sizeof(float):
+        entries(f, <float *> v.g + first, <float *> v.a + first, <float *> v.out + first, last - first)
+    else:
+        entries(f, <double *> v.g + first, <double *> v.a + first, <double *> v.out + first, last - first)
+
+
 cdef void run(Function f, const Arrays *v, double work) noexcept nogil:
     """All entries, with as many threads as they deserve: `work` is that of one entry."""
     cdef int team = team_for(threads, work * v.size, v.size), t
-    cdef Py_ssize_t first, size
-    for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
-        first = begin(v.size, t, team)
-        size = begin(v.size, t + 1, team) - first
-        if v.itemsize == sizeof(float):
-            entries(f, <float *> v.g + first, <float *> v.a + first, <float *> v.out + first, size)
-        else:
-            entries(f, <double *> v.g + first, <double *> v.a + first, <double *> v.out + first, size)
+    if team == 1:  # a parallel region of one thread would take longer than a thousand entries
+        stretch(f, v, 0, v.size)
+    else:
+        for t in prange(team, num_threads=team, schedule="static"):
+            stretch(f, v, begin(v.size, t, team), begin(v.size, t + 1, team))
 
 
 cdef Arrays arrays(g, a, out) except *:
