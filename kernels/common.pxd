@@ -1,10 +1,10 @@
-"""What the kernels share: how work is dealt to threads.
+"""What the kernels share: how work is dealt to threads, and where the numbers of an array lie.
 
 Work is dealt by position: of `total` pieces, thread t of T takes those from begin(total, t, T) to
 begin(total, t + 1, T). The result then depends on the number of threads, and on nothing else.
 """
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
 
 cdef extern from *:
@@ -81,3 +81,33 @@ cdef inline void *numbers(array, int flags, Py_ssize_t *size, Py_ssize_t *itemsi
     elif count != size[0] or each != itemsize[0]:
         raise ValueError("kernel: two arrays differ in size or in precision")
     return start
+
+
+cdef struct Matrix:
+    void *start
+    Py_ssize_t rows, columns
+    Py_ssize_t down, right  # entry [r, c] is start[r down + c right]
+
+
+cdef inline Matrix matrix(array, Py_ssize_t itemsize) except *:
+    """A matrix of floats or doubles, as `itemsize` says, with any strides; the caller keeps the array."""
+    cdef Py_buffer view
+    cdef Matrix m
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_FORMAT)
+    cdef bint good = (view.ndim == 2 and view.itemsize == itemsize
+                      and view.format[0] in (c"f", c"d") and view.format[1] == 0)
+    if good:
+        m.start, m.rows, m.columns = view.buf, view.shape[0], view.shape[1]
+        m.down, m.right = view.strides[0] // itemsize, view.strides[1] // itemsize
+        good = (<uintptr_t> view.buf | <uintptr_t> view.strides[0] | <uintptr_t> view.strides[1]) % itemsize == 0
+    PyBuffer_Release(&view)
+    if not good:
+        raise TypeError("kernel: matrices must be aligned, all of float32 or all of float64")
+    if m.rows < 1 or m.columns < 1:
+        raise ValueError("kernel: an empty matrix")
+    return m
+
+
+cdef inline Matrix transposed(Matrix m) noexcept nogil:
+    """Rows and columns exchanged."""
+    return Matrix(m.start, m.columns, m.rows, m.right, m.down)

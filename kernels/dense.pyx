@@ -21,14 +21,14 @@ longer side, and packs for itself: nobody waits for anybody.
 
 import numpy as np
 
+from cpython.buffer cimport PyBUF_WRITABLE
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from common cimport CACHE_LINE, KERNELS_OPENMP
-from common cimport aligned, begin, pieces, rounded, team_for
+from common cimport CACHE_LINE, KERNELS_OPENMP, Matrix
+from common cimport aligned, begin, matrix, numbers, pieces, rounded, team_for, transposed
 from tile cimport OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES, outer, pack
 cimport tile
 
@@ -65,25 +65,25 @@ cdef struct Sizes:
     Py_ssize_t stride                   # C[r, u] lies at c[r stride + u]
 
 
-cdef void pack_either(floating *panel, Py_ssize_t stride, const floating *matrix, Py_ssize_t count, Py_ssize_t depth,
+cdef void pack_either(floating *panel, Py_ssize_t stride, const floating *source, Py_ssize_t count, Py_ssize_t depth,
                       Py_ssize_t across, Py_ssize_t along) noexcept nogil:
-    """panel[k stride + s] = matrix[s across + k along]: `count` rows of A, or columns of B, in the order of the
+    """panel[k stride + s] = source[s across + k along]: `count` rows of A, or columns of B, in the order of the
     tile.
     """
     cdef Py_ssize_t k, s
     if along == 1:
-        pack(panel, stride, matrix, across, count, depth)
+        pack(panel, stride, source, across, count, depth)
     elif across == 1 and count * sizeof(floating) == 2 * VECTOR_BYTES:
         for k in range(depth):
-            memcpy(panel + k * stride, matrix + k * along, 2 * VECTOR_BYTES)
+            memcpy(panel + k * stride, source + k * along, 2 * VECTOR_BYTES)
     elif across == 1:
         for k in range(depth):
             for s in range(count):
-                panel[k * stride + s] = matrix[k * along + s]
+                panel[k * stride + s] = source[k * along + s]
     else:
         for k in range(depth):
             for s in range(count):
-                panel[k * stride + s] = matrix[s * across + k * along]
+                panel[k * stride + s] = source[s * across + k * along]
 
 
 cdef inline Py_ssize_t chunk_rows(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t itemsize) noexcept nogil:
@@ -195,89 +195,62 @@ cdef int product(const Sizes *v, const floating *a, const floating *b, const flo
 # ------------------------------------------------------------------------------------------------------------
 
 
-cdef inline void check(const floating[:, :] matrix) except *:
-    """Refuse what has no numbers, or numbers at odd addresses."""
-    if matrix.shape[0] < 1 or matrix.shape[1] < 1:
-        raise ValueError("dense: an empty matrix")
-    if (<uintptr_t> &matrix[0, 0] | <uintptr_t> matrix.strides[0] | <uintptr_t> matrix.strides[1]) % sizeof(floating):
-        raise ValueError("dense: a matrix that is not aligned")
-
-
-cdef forward(const floating[:, :] x, const floating[:, :] weight, const floating[::1] bias):
-    cdef Sizes v
-    cdef floating[:, ::1] y
-    check(x)
-    check(weight)
-    if x.shape[1] != weight.shape[1] or (bias is not None and bias.shape[0] != weight.shape[0]):
-        raise ValueError("affine: x, weight and bias do not go together")
-    v.rows, v.columns, v.depth, v.stride = x.shape[0], weight.shape[0], x.shape[1], weight.shape[0]
-    v.a_down, v.a_right = x.strides[0] // sizeof(floating), x.strides[1] // sizeof(floating)
-    v.b_down, v.b_right = weight.strides[1] // sizeof(floating), weight.strides[0] // sizeof(floating)
-    result = np.empty((v.rows, v.columns), FLOAT32 if floating is float else FLOAT64)
-    y = result
-    cdef const floating *b = &bias[0] if bias is not None else NULL
+cdef times(Matrix a, Matrix b, const void *bias, Py_ssize_t itemsize):
+    """The array A B + bias."""
+    if a.columns != b.rows:
+        raise ValueError(f"dense: {a.columns} columns times {b.rows} rows")
+    c = np.empty((a.rows, b.columns), FLOAT32 if itemsize == sizeof(float) else FLOAT64)
+    cdef Py_ssize_t size = a.rows * b.columns
+    cdef void *start = numbers(c, PyBUF_WRITABLE, &size, &itemsize)
+    cdef Sizes v = Sizes(a.rows, b.columns, a.columns, a.down, a.right, b.down, b.right, b.columns)
     with nogil:
-        product(&v, &x[0, 0], &weight[0, 0], b, &y[0, 0])
-    return result
+        if itemsize == sizeof(float):
+            product(&v, <float *> a.start, <float *> b.start, <float *> bias, <float *> start)
+        else:
+            product(&v, <double *> a.start, <double *> b.start, <double *> bias, <double *> start)
+    return c
 
 
 def affine(x not None, weight not None, bias):
     """y (N, O) = x W^T + b of x (N, I), W (O, I) and b (O,), or None; matrices with any strides."""
-    return forward[float](x, weight, bias) if x.itemsize == 4 else forward[double](x, weight, bias)
+    cdef Py_ssize_t itemsize = x.itemsize
+    cdef Matrix of_x = matrix(x, itemsize), of_weight = matrix(weight, itemsize)
+    cdef void *start = NULL
+    if bias is not None:
+        if bias.ndim != 1:
+            raise ValueError(f"affine: a bias of {bias.ndim} axes")
+        start = numbers(bias, 0, &of_weight.rows, &itemsize)
+    return times(of_x, transposed(of_weight), start, itemsize)
 
 
-cdef void sum_rows(const floating *g, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t down, Py_ssize_t right,
-                   floating *gb) noexcept nogil:
+cdef void sum_rows(const Matrix *g, const floating *start, floating *gb) noexcept nogil:
     """gb = the sum of the rows of g: row after row, so that the loop runs along memory."""
     cdef Py_ssize_t r, u
-    memset(gb, 0, columns * sizeof(floating))
-    for r in range(rows):
-        if right == 1:
-            for u in range(columns):
-                gb[u] += g[r * down + u]
+    memset(gb, 0, g.columns * sizeof(floating))
+    for r in range(g.rows):
+        if g.right == 1:
+            for u in range(g.columns):
+                gb[u] += start[r * g.down + u]
         else:
-            for u in range(columns):
-                gb[u] += g[r * down + u * right]
-
-
-cdef backward(const floating[:, :] g, const floating[:, :] x, const floating[:, :] weight, bint of_x,
-              bint of_weight, bint of_bias):
-    cdef Py_ssize_t size = sizeof(floating)
-    cdef Sizes v
-    cdef floating[:, ::1] matrix
-    cdef floating[::1] vector
-    check(g)
-    check(x)
-    check(weight)
-    if g.shape[0] != x.shape[0] or g.shape[1] != weight.shape[0] or x.shape[1] != weight.shape[1]:
-        raise ValueError("affine_vjp: g, x and weight do not go together")
-    gx = gw = gb = None
-    if of_x:
-        v.rows, v.depth, v.columns, v.stride = g.shape[0], g.shape[1], x.shape[1], x.shape[1]
-        v.a_down, v.a_right = g.strides[0] // size, g.strides[1] // size
-        v.b_down, v.b_right = weight.strides[0] // size, weight.strides[1] // size
-        gx = np.empty((v.rows, v.columns), FLOAT32 if floating is float else FLOAT64)
-        matrix = gx
-        with nogil:
-            product[floating](&v, &g[0, 0], &weight[0, 0], NULL, &matrix[0, 0])
-    if of_weight:
-        v.rows, v.depth, v.columns, v.stride = g.shape[1], g.shape[0], x.shape[1], x.shape[1]
-        v.a_down, v.a_right = g.strides[1] // size, g.strides[0] // size
-        v.b_down, v.b_right = x.strides[0] // size, x.strides[1] // size
-        gw = np.empty((v.rows, v.columns), FLOAT32 if floating is float else FLOAT64)
-        matrix = gw
-        with nogil:
-            product[floating](&v, &g[0, 0], &x[0, 0], NULL, &matrix[0, 0])
-    if of_bias:
-        gb = np.empty(g.shape[1], FLOAT32 if floating is float else FLOAT64)
-        vector = gb
-        with nogil:
-            sum_rows(&g[0, 0], g.shape[0], g.shape[1], g.strides[0] // size, g.strides[1] // size, &vector[0])
-    return gx, gw, gb
+            for u in range(g.columns):
+                gb[u] += start[r * g.down + u * g.right]
 
 
 def affine_vjp(g not None, x not None, weight not None, bint of_x, bint of_weight, bint of_bias):
     """gx (N, I), gw (O, I) and gb (O,) from g (N, O), x (N, I) and W (O, I): None where not asked for."""
-    if g.itemsize == 4:
-        return backward[float](g, x, weight, of_x, of_weight, of_bias)
-    return backward[double](g, x, weight, of_x, of_weight, of_bias)
+    cdef Py_ssize_t itemsize = g.itemsize
+    cdef Matrix rows = matrix(g, itemsize), inputs = matrix(x, itemsize), weights = matrix(weight, itemsize)
+    if rows.rows != inputs.rows or rows.columns != weights.rows or inputs.columns != weights.columns:
+        raise ValueError("affine_vjp: g, x and weight do not go together")
+    gx = times(rows, weights, NULL, itemsize) if of_x else None
+    gw = times(transposed(rows), inputs, NULL, itemsize) if of_weight else None
+    gb = None
+    cdef void *start
+    if of_bias:
+        gb = np.empty(rows.columns, FLOAT32 if itemsize == sizeof(float) else FLOAT64)
+        start = numbers(gb, PyBUF_WRITABLE, &rows.columns, &itemsize)
+        if itemsize == sizeof(float):
+            sum_rows(&rows, <float *> rows.start, <float *> start)
+        else:
+            sum_rows(&rows, <double *> rows.start, <double *> start)
+    return gx, gw, gb
