@@ -631,6 +631,20 @@ cdef Blocks blocks_of(const Window *v, Py_ssize_t lanes) noexcept nogil:
     return b
 
 
+cdef void fill_tables_by_channels(const Window *v, const Blocks *b, Py_ssize_t *place,
+                                  Py_ssize_t *pixel) noexcept nogil:
+    """place[k], where the tap k lies in a row of gw; pixel[u], where in a block the window of its pixel u begins."""
+    cdef Py_ssize_t k, c, i, j, group, u, p, q
+    for k in range(v.taps):
+        c, i, j = k // (v.kh * v.kw), k // v.kw % v.kh, k % v.kw
+        group = ((c + 1) * b.groups - 1) // v.c
+        place[k] = (group * v.kh + i) * b.span + j * b.channels + c - begin(v.c, group, b.groups)
+    for u in range(b.pixels):
+        p, q = u // v.q, u % v.q  # the row, counted through the images of the block
+        p = p // v.p * b.lines + p % v.p * v.sh if b.images > 1 else p * v.sh
+        pixel[u] = (p * v.width + q * v.sw) * b.channels
+
+
 cdef void channels_last(const Window *v, const Blocks *b, const floating *x, Py_ssize_t group, Py_ssize_t first,
                         Py_ssize_t lines, floating *frame) noexcept nogil:
     """frame[h, w, c] = x[c, first + h, w] in the padded image, for the channels of a group."""
@@ -715,49 +729,40 @@ def conv2d_weight(const floating[:, :, :, ::1] g not None, const floating[:, :, 
     cdef Py_ssize_t block = BLOCK_BYTES // sizeof(floating)
     cdef Py_ssize_t frames = min(pieces(block, v.pixels) + 1, v.n) * v.framed * v.c * v.height * v.width
     cdef Py_ssize_t share = rounded((v.o + BLOCK_TAPS) * (block + lanes) + frames, line)
-    cdef Py_ssize_t columns = rounded(v.taps, DOT_COLUMNS), table_size = v.taps + v.pixels
+    cdef Py_ssize_t columns = rounded(v.taps, DOT_COLUMNS)
     if by_channels:
         share = rounded(v.o * b.pixels + b.images * b.lines * v.width * b.channels + 2 * lanes, line)
-        columns, table_size = b.columns, v.taps + b.pixels
+        columns = b.columns
     cdef Py_ssize_t slab = rounded(v.o * columns, line)
     cdef int team = team_for(threads, 2.0 * v.n * v.o * v.taps * v.pixels, v.n), t
     cdef floating[::1] room = np.empty(team * (share + slab) + line, dtype)
-    cdef Py_ssize_t[::1] table = np.empty(table_size, np.intp)
-    cdef Py_ssize_t *tap = &table[0]  # where a tap lies in the image, and at last in a row of gw
+    cdef Py_ssize_t[::1] table = np.empty(2 * v.taps + max(v.pixels, b.pixels), np.intp)
+    cdef Py_ssize_t *place = &table[0]  # of a tap in a row of gw
+    cdef Py_ssize_t *tap = place + v.taps
     cdef Py_ssize_t *pixel = tap + v.taps
     cdef floating *rooms = <floating *> aligned(&room[0])
     cdef floating *slabs = rooms + team * share
-    cdef Py_ssize_t o, k, i, j, c, group, u
+    cdef Py_ssize_t o, k, i
     gw = np.empty((v.o, v.taps), dtype)
     cdef floating[:, ::1] out = gw
     with nogil:
         if by_channels:
-            for u in range(b.pixels):
-                i, j = u // v.q, u % v.q  # the row, counted through the images of the block
-                if b.images > 1:
-                    i = i // v.p * b.lines + i % v.p * v.sh
-                else:
-                    i *= v.sh
-                pixel[u] = (i * v.width + j * v.sw) * b.channels
+            fill_tables_by_channels(&v, &b, place, pixel)
             for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
                 backward_weight_by_channels(&v, &b, &g[0, 0, 0, 0], &x[0, 0, 0, 0], pixel, slabs + t * slab,
                                             rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
         else:
             fill_tables(&v, tap, pixel, NULL, 0, 0)
+            for k in range(v.taps):
+                place[k] = k
             for t in prange(team, num_threads=team, schedule="static", use_threads_if=team > 1):
                 backward_weight_by_pixels(&v, &g[0, 0, 0, 0], &x[0, 0, 0, 0], tap, pixel, slabs + t * slab,
                                           rooms + t * share, begin(v.n, t, team), begin(v.n, t + 1, team))
-        for k in range(v.taps):
-            tap[k] = k
-            if by_channels:
-                c, i, j = k // (v.kh * v.kw), k // v.kw % v.kh, k % v.kw
-                group = ((c + 1) * b.groups - 1) // v.c
-                tap[k] = (group * v.kh + i) * b.span + j * b.channels + c - begin(v.c, group, b.groups)
         for o in range(v.o):
             for k in range(v.taps):
-                out[o, k] = slabs[o * columns + tap[k]]
+                out[o, k] = slabs[o * columns + place[k]]
                 for i in range(1, team):
-                    out[o, k] += slabs[i * slab + o * columns + tap[k]]
+                    out[o, k] += slabs[i * slab + o * columns + place[k]]
     return gw.reshape(v.o, v.c, v.kh, v.kw)
 
 
