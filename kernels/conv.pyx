@@ -25,7 +25,7 @@ from libc.string cimport memcpy, memset
 from common cimport CACHE_LINE, KERNELS_OPENMP, LARGEST, TOO_MANY
 from common cimport aligned, begin, team_for, pieces, rounded
 from lanes cimport LANES, add, total
-from tile cimport DOT_COLUMNS, DOT_ROWS, OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES
+from tile cimport DOT_COLUMNS, DOT_ROWS, OUTER_ROWS, VECTOR_BYTES
 from tile cimport add_rows, dot, outer, pack, spread
 cimport tile
 
@@ -48,10 +48,12 @@ def set_num_threads(int n):
     threads = max(n, 1)
 
 
-def use_plain_tiles(bint plain):
-    """Compute with the plain loops of tile.h, not with its vectors, for tests. Returns if there are both."""
-    tile.plain_tiles = plain
-    return bool(VECTOR_TILES)
+def use_vectors(int size):
+    """Compute with vectors of at most `size` bytes: 64, 32, or 0 for plain loops. Returns which it will be."""
+    return tile.use_vectors(size)
+
+
+use_vectors(64)
 
 
 cdef struct Window:

@@ -29,7 +29,7 @@ from libc.string cimport memcpy, memset
 
 from common cimport CACHE_LINE, KERNELS_OPENMP, Matrix
 from common cimport aligned, begin, matrix, numbers, pieces, rounded, team_for, transposed
-from tile cimport OUTER_ROWS, VECTOR_BYTES, VECTOR_TILES, outer, pack
+from tile cimport OUTER_ROWS, VECTOR_BYTES, outer, pack
 cimport tile
 
 OPENMP = bool(KERNELS_OPENMP)
@@ -47,10 +47,12 @@ def set_num_threads(int n):
     threads = max(n, 1)
 
 
-def use_plain_tiles(bint plain):
-    """Compute with the plain loops of tile.h, not with its vectors, for tests. Returns if there are both."""
-    tile.plain_tiles = plain
-    return bool(VECTOR_TILES)
+def use_vectors(int size):
+    """Compute with vectors of at most `size` bytes: 64, 32, or 0 for plain loops. Returns which it will be."""
+    return tile.use_vectors(size)
+
+
+use_vectors(64)
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -40,6 +40,11 @@
  * compiled twice, for processors with AVX and FMA and for any other, and the loader takes what fits
  * (target_clones); the rest of the program needs to know nothing of it. The number of rows must be a
  * constant inside a tile, hence one function for each, made by a macro.
+ *
+ * Where the processor has vectors of 64 bytes, `outer` and `spread` take the two vectors of columns as one:
+ * `parts` is 1, not 2. Where such a multiply-add occupies both units of 32 bytes (Zen 4), six sums are chains
+ * enough and the peak is the same; but of what the processor has to decode nearly half is gone, so that tiles
+ * overlap, and a neighbour on the same core slows them less. The sums are the same to the bit.
  */
 #ifndef MINIGRAD_TILE_H
 #define MINIGRAD_TILE_H
@@ -67,7 +72,7 @@
 #define prefetch(p) ((void)0)
 #endif
 
-static int plain_tiles UNUSED; /* whether to compute with the plain loops also where there are vectors, for tests */
+static int vector_bytes UNUSED; /* of the vectors in use: 0 for plain loops, 32 or 64 */
 
 /* ---- Plain loops: what the tiles compute ---- */
 
@@ -130,6 +135,19 @@ PLAIN_TILES(double)
 
 #define TWICE CLONES("fma")
 
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 12)
+#define ONE 1 /* part, if it is wide */
+#define WIDE __attribute__((target("avx512f,avx512vl,fma")))
+#define WIDEST_VECTORS (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") ? 64 : VECTOR_BYTES)
+typedef float wide_float __attribute__((vector_size(2 * VECTOR_BYTES), aligned(sizeof(float)), may_alias));
+typedef double wide_double __attribute__((vector_size(2 * VECTOR_BYTES), aligned(sizeof(double)), may_alias));
+#define JOIN_float(x, y) __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#define JOIN_double(x, y) __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7)
+#else
+#define ONE 2
+#define WIDEST_VECTORS VECTOR_BYTES
+#endif
+
 #define UNROLL _Pragma("GCC unroll 6")
 #define VECTOR(real, p) (*(vector_##real *)(p)) /* the vector at p, which need not be aligned */
 
@@ -167,48 +185,54 @@ static inline void totals_double(const half_double *h, double *total)
     HALF(double, total + 2) = MIX2(h[2], h[3], 0, 2) + MIX2(h[2], h[3], 1, 3);
 }
 
-/* sum += a column of A times a row of B */
-#define ADD_COLUMN(rows)                                                                                 \
-    UNROLL for (int r = 0; r < rows; r++) {                                                              \
-        sum[r][0] += a[r] * b0;                                                                          \
-        sum[r][1] += a[r] * b1;                                                                          \
-    }
+/* A row of B and of the tile: two vectors, or one that is wide. */
+#define PART_2(real) vector_##real
+#define PART_1(real) wide_##real
+#define ROW_2(real, left, right) {VECTOR(real, left), VECTOR(real, right)}
+#define ROW_1(real, left, right) {JOIN_##real(VECTOR(real, left), VECTOR(real, right))}
 
-#define OUTER(real, rows)                                                                                \
-TWICE static void outer_##real##_##rows(ptrdiff_t depth, const real *a, const real *left,                \
-                                        const real *right, const ptrdiff_t *row, real *c,                \
-                                        ptrdiff_t stride, const real *start)                             \
+/* sum += a column of A times a row of B */
+#define ADD_COLUMN(real, parts, rows, left, right)                                                       \
+    const PART_##parts(real) b[parts] = ROW_##parts(real, left, right);                                  \
+    UNROLL for (int r = 0; r < rows; r++)                                                                \
+        UNROLL for (int s = 0; s < parts; s++)                                                           \
+            sum[r][s] += a[r] * b[s];
+
+#define OUTER(compiled, real, parts, rows)                                                               \
+compiled static void outer_##real##_##parts##_##rows(ptrdiff_t depth, const real *a, const real *left,   \
+                                                     const real *right, const ptrdiff_t *row, real *c,   \
+                                                     ptrdiff_t stride, const real *start)                \
 {                                                                                                        \
-    vector_##real sum[rows][2];                                                                          \
+    PART_##parts(real) sum[rows][parts];                                                                 \
     UNROLL for (int r = 0; r < rows; r++) {                                                              \
         __builtin_prefetch(c + r * stride, 1);                                                           \
-        sum[r][0] = sum[r][1] = (vector_##real){0};                                                      \
+        UNROLL for (int s = 0; s < parts; s++)                                                           \
+            sum[r][s] = (PART_##parts(real)){0};                                                         \
     }                                                                                                    \
     for (ptrdiff_t k = 0; k < depth; k++, a += rows) {                                                   \
-        const vector_##real b0 = VECTOR(real, left + row[k]);                                            \
-        const vector_##real b1 = VECTOR(real, right + row[k]);                                           \
-        ADD_COLUMN(rows)                                                                                 \
+        ADD_COLUMN(real, parts, rows, left + row[k], right + row[k])                                     \
     }                                                                                                    \
     UNROLL for (int r = 0; r < rows; r++) {                                                              \
-        vector_##real *c0 = (vector_##real *)(c + r * stride);                                           \
-        vector_##real *c1 = (vector_##real *)(c + r * stride + WIDTH(real));                             \
-        *c0 = start ? start[r] + sum[r][0] : *c0 + sum[r][0];                                            \
-        *c1 = start ? start[r] + sum[r][1] : *c1 + sum[r][1];                                            \
+        PART_##parts(real) *out = (PART_##parts(real) *)(c + r * stride);                                \
+        UNROLL for (int s = 0; s < parts; s++)                                                           \
+            out[s] = start ? start[r] + sum[r][s] : out[s] + sum[r][s];                                  \
     }                                                                                                    \
 }
 
-#define SPREAD(real, rows)                                                                               \
-TWICE static void spread_##real##_##rows(ptrdiff_t depth, const real *a, const real *b, real *left,      \
-                                         real *right, const ptrdiff_t *place)                            \
+#define SPREAD(compiled, real, parts, rows)                                                              \
+compiled static void spread_##real##_##parts##_##rows(ptrdiff_t depth, const real *a, const real *panel, \
+                                                      real *left, real *right, const ptrdiff_t *place)   \
 {                                                                                                        \
-    vector_##real sum[rows][2] = {{{0}}};                                                                \
-    for (ptrdiff_t k = 0; k < depth; k++, a += rows, b += 2 * WIDTH(real)) {                             \
-        const vector_##real b0 = VECTOR(real, b), b1 = VECTOR(real, b + WIDTH(real));                    \
-        ADD_COLUMN(rows)                                                                                 \
+    PART_##parts(real) sum[rows][parts] = {{{0}}};                                                       \
+    for (ptrdiff_t k = 0; k < depth; k++, a += rows, panel += 2 * WIDTH(real)) {                         \
+        ADD_COLUMN(real, parts, rows, panel, panel + WIDTH(real))                                        \
     }                                                                                                    \
     UNROLL for (int r = 0; r < rows; r++) {                                                              \
-        VECTOR(real, left + place[r]) += sum[r][0];                                                      \
-        VECTOR(real, right + place[r]) += sum[r][1];                                                     \
+        union { PART_##parts(real) row[parts]; vector_##real half[2]; } v;                               \
+        UNROLL for (int s = 0; s < parts; s++)                                                           \
+            v.row[s] = sum[r][s];                                                                        \
+        VECTOR(real, left + place[r]) += v.half[0];                                                      \
+        VECTOR(real, right + place[r]) += v.half[1];                                                     \
     }                                                                                                    \
 }
 
@@ -248,50 +272,60 @@ TWICE static void vector_add_##real(int rows, const real *a, ptrdiff_t stride, r
         VECTOR(real, c + row[r]) += VECTOR(real, a + r * stride);                                        \
 }
 
+#define EACH_HEIGHT(TILE, compiled, real, parts)                                                         \
+TILE(compiled, real, parts, 1) TILE(compiled, real, parts, 2) TILE(compiled, real, parts, 3)             \
+TILE(compiled, real, parts, 4) TILE(compiled, real, parts, 5) TILE(compiled, real, parts, 6)
+#define TABLE(tile, real, parts) TABLE_OF(tile, real, parts)
+#define TABLE_OF(tile, real, parts) {                                                                    \
+    tile##_##real##_##parts##_1, tile##_##real##_##parts##_2, tile##_##real##_##parts##_3,               \
+    tile##_##real##_##parts##_4, tile##_##real##_##parts##_5, tile##_##real##_##parts##_6}
+
 #define VECTOR_TILES_OF(real)                                                                            \
-OUTER(real, 1) OUTER(real, 2) OUTER(real, 3) OUTER(real, 4) OUTER(real, 5) OUTER(real, 6)                \
-SPREAD(real, 1) SPREAD(real, 2) SPREAD(real, 3) SPREAD(real, 4) SPREAD(real, 5) SPREAD(real, 6)          \
+EACH_HEIGHT(OUTER, TWICE, real, 2)                                                                       \
+EACH_HEIGHT(SPREAD, TWICE, real, 2)                                                                      \
 DOT(real, 1) DOT(real, 2) DOT(real, 3) DOT(real, 4) ADD(real)                                            \
 UNUSED static void outer_##real(int rows, ptrdiff_t depth, const real *a, const real *left,              \
                                 const real *right, const ptrdiff_t *row, real *c, ptrdiff_t stride,      \
                                 const real *start)                                                       \
 {                                                                                                        \
-    static void (*const tile[])(ptrdiff_t, const real *, const real *, const real *,                     \
+    static void (*const tile[2][OUTER_ROWS])(ptrdiff_t, const real *, const real *, const real *,        \
                  const ptrdiff_t *, real *, ptrdiff_t, const real *) = {                                 \
-        outer_##real##_1, outer_##real##_2, outer_##real##_3,                                            \
-        outer_##real##_4, outer_##real##_5, outer_##real##_6};                                           \
-    if (plain_tiles)                                                                                     \
+        TABLE(outer, real, 2), TABLE(outer, real, ONE)};                                                 \
+    if (vector_bytes == 0)                                                                               \
         plain_outer_##real(rows, depth, a, left, right, row, c, stride, start);                          \
     else                                                                                                 \
-        tile[rows - 1](depth, a, left, right, row, c, stride, start);                                    \
+        tile[vector_bytes > VECTOR_BYTES][rows - 1](depth, a, left, right, row, c, stride, start);       \
 }                                                                                                        \
 UNUSED static void spread_##real(int rows, ptrdiff_t depth, const real *a, const real *b,                \
                                  real *left, real *right, const ptrdiff_t *place)                        \
 {                                                                                                        \
-    static void (*const tile[])(ptrdiff_t, const real *, const real *, real *, real *,                   \
+    static void (*const tile[2][OUTER_ROWS])(ptrdiff_t, const real *, const real *, real *, real *,      \
                  const ptrdiff_t *) = {                                                                  \
-        spread_##real##_1, spread_##real##_2, spread_##real##_3,                                         \
-        spread_##real##_4, spread_##real##_5, spread_##real##_6};                                        \
-    if (plain_tiles)                                                                                     \
+        TABLE(spread, real, 2), TABLE(spread, real, ONE)};                                               \
+    if (vector_bytes == 0)                                                                               \
         plain_spread_##real(rows, depth, a, b, left, right, place);                                      \
     else                                                                                                 \
-        tile[rows - 1](depth, a, b, left, right, place);                                                 \
+        tile[vector_bytes > VECTOR_BYTES][rows - 1](depth, a, b, left, right, place);                    \
 }                                                                                                        \
 UNUSED static void add_##real(int rows, const real *a, ptrdiff_t stride, real *c, const ptrdiff_t *row)  \
 {                                                                                                        \
-    (plain_tiles ? plain_add_##real : vector_add_##real)(rows, a, stride, c, row);                       \
+    (vector_bytes == 0 ? plain_add_##real : vector_add_##real)(rows, a, stride, c, row);                 \
 }                                                                                                        \
 UNUSED static void dot_##real(int rows, ptrdiff_t depth, const real *a, const real *b, ptrdiff_t stride, \
                               real *c, ptrdiff_t c_stride)                                               \
 {                                                                                                        \
     static void (*const tile[])(ptrdiff_t, const real *, const real *, ptrdiff_t, real *, ptrdiff_t) = { \
         dot_##real##_1, dot_##real##_2, dot_##real##_3, dot_##real##_4};                                 \
-    if (plain_tiles)                                                                                     \
+    if (vector_bytes == 0)                                                                               \
         plain_dot_##real(rows, depth, a, b, stride, c, c_stride);                                        \
     else                                                                                                 \
         tile[rows - 1](depth, a, b, stride, c, c_stride);                                                \
 }
 
+#if ONE == 1
+EACH_HEIGHT(OUTER, WIDE, float, 1) EACH_HEIGHT(OUTER, WIDE, double, 1)
+EACH_HEIGHT(SPREAD, WIDE, float, 1) EACH_HEIGHT(SPREAD, WIDE, double, 1)
+#endif
 VECTOR_TILES_OF(float)
 VECTOR_TILES_OF(double)
 
@@ -316,7 +350,7 @@ UNUSED static inline void vector_turn_double(const double *a, ptrdiff_t a_stride
 #define TURN_SQUARE(real)                                                                                \
 UNUSED static inline void turn_##real(const real *a, ptrdiff_t a_stride, real *b, ptrdiff_t b_stride)    \
 {                                                                                                        \
-    if (plain_tiles)                                                                                     \
+    if (vector_bytes == 0)                                                                               \
         plain_turn_##real(a, a_stride, b, b_stride);                                                     \
     else                                                                                                 \
         vector_turn_##real(a, a_stride, b, b_stride);                                                    \
@@ -326,6 +360,7 @@ TURN_SQUARE(double)
 
 #else
 #define VECTOR_TILES 0
+#define WIDEST_VECTORS 0
 #define outer_float plain_outer_float
 #define outer_double plain_outer_double
 #define spread_float plain_spread_float
@@ -337,5 +372,12 @@ TURN_SQUARE(double)
 #define turn_float plain_turn_float
 #define turn_double plain_turn_double
 #endif
+
+/* Use vectors of at most so many bytes, 0, 32 or 64, and say which. */
+UNUSED static int use_vectors(int bytes)
+{
+    const int widest = WIDEST_VECTORS;
+    return vector_bytes = bytes < widest ? bytes : widest;
+}
 
 #endif

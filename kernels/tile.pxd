@@ -5,8 +5,8 @@ from cython cimport floating
 from common cimport pieces
 
 cdef extern from "tile.h" nogil:
-    enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS, VECTOR_TILES
-    bint plain_tiles
+    enum: VECTOR_BYTES, OUTER_ROWS, DOT_ROWS, DOT_COLUMNS
+    int use_vectors(int)
     void prefetch(const void *)
     void outer_float(int, Py_ssize_t, const float *, const float *, const float *, const Py_ssize_t *, float *,
                      Py_ssize_t, const float *)

@@ -13,6 +13,7 @@ from minigrad import _reference, kernels
 needs_compiled = pytest.mark.skipif(not kernels.compiled(), reason="no compiled kernels")
 BACKENDS = ["numpy", pytest.param("cython", marks=needs_compiled)]
 DTYPES = [np.float64, np.float32]
+VECTORS = (0, 32)  # bytes; 64 is what all other tests use, where the processor has it
 UNIT, NONE = (1, 1), (0, 0)
 
 
@@ -186,16 +187,17 @@ def test_more_padding_than_the_kernel_reaches(images, dtype):
 @needs_compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES + DEEP)
-def test_plain_tiles(shape, dtype):
+@pytest.mark.parametrize("size", VECTORS)
+def test_tiles(size, shape, dtype):
     from minigrad import _conv
 
-    choice = _conv.use_plain_tiles(True)
+    used = _conv.use_vectors(size)
     try:
         compare_convolution(shape, (3, 3), UNIT, UNIT, UNIT, dtype)
         compare_convolution(shape, (2, 1), (2, 1), NONE, UNIT, dtype)
     finally:
-        _conv.use_plain_tiles(False)
-    assert isinstance(choice, bool)
+        _conv.use_vectors(64)
+    assert used in (0, size)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -341,15 +343,32 @@ def test_affine_in_parts(shape, dtype):
 @needs_compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", MATRICES)
-def test_affine_with_plain_tiles(shape, dtype):
+@pytest.mark.parametrize("size", VECTORS)
+def test_affine_with_tiles(size, shape, dtype):
     from minigrad import _dense
 
-    choice = _dense.use_plain_tiles(True)
+    used = _dense.use_vectors(size)
     try:
         compare_affine(*shape, dtype)
     finally:
-        _dense.use_plain_tiles(False)
-    assert isinstance(choice, bool)
+        _dense.use_vectors(64)
+    assert used in (0, size)
+
+
+@needs_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_width_of_vectors_leaves_the_bits(dtype):
+    from minigrad import _conv, _dense
+
+    x, weight, bias, how = random((3, 18, 9, 9), dtype), random((7, 18, 3, 3), dtype), random(7, dtype), (UNIT,) * 3
+    found = []
+    for size in (32, 64):
+        _conv.use_vectors(size), _dense.use_vectors(size)
+        y = kernels.conv2d(x, weight, bias, *how)
+        gradients = kernels.conv2d_input(y, weight, x.shape, *how), kernels.conv2d_weight(y, x, weight.shape, *how)
+        found.append([y, *gradients, kernels.affine(x[0, 0], weight[0, :, 0].repeat(3, axis=1), None)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @needs_compiled
