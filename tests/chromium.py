@@ -37,8 +37,9 @@ class Browser:
             raise AssertionError(error.read().decode()) from error
 
     def open(self, path: Path) -> None:
-        """Load a file."""
+        """Load a file, all of it: on a busy machine the driver says so before the last lines are read."""
         self.send("POST", "/url", url=path.as_uri())
+        self.until(f"return document.readyState === 'complete' && location.href === {json.dumps(path.as_uri())};")
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What the body of a function returns in the page."""
