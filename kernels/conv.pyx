@@ -34,6 +34,7 @@ cdef int threads = 1
 
 cdef enum:
     DEPTH = 320         # rows of X^ in a piece: 320 x 64 bytes are 20 kB, and stay in the first-level cache
+    CACHE = 1 << 20     # bytes of the second-level cache
     FEW = 8             # panels of W for which a piece of X^ is not worth gathering
     MANY = 16           # channels from which on the gradient of the input is a correlation
     BLOCK_BYTES = 2048  # of a row in the weight gradient: 8 + 3 rows stay in the first-level cache
@@ -359,14 +360,16 @@ cdef double seen(Py_ssize_t outputs, Py_ssize_t stride, Py_ssize_t padding, Py_s
 cdef bint many(const Window *v, Py_ssize_t itemsize) noexcept nogil:
     """Whether images side by side are faster, from what each way costs in operations on vectors, as measured.
 
-    What is saved is padding, pixels that do not fill a panel, and gathering; what it costs is to turn images round.
+    What is saved is padding, pixels that do not fill a panel, and gathering; what it costs is to turn images round,
+    four times as much where they do not stay in the second-level cache.
     """
     cdef Py_ssize_t lanes = 2 * VECTOR_BYTES // itemsize, pixels = rounded(v.pixels, lanes)
     cdef double pairs = seen(v.p, v.sh, v.ph, v.dh, v.kh, v.h) * seen(v.q, v.sw, v.pw, v.dw, v.kw, v.w) * v.c
     cdef double full = rounded(v.n, lanes) / <double> v.n   # lanes for which there is no image
     cdef double gather = 0.2 if v.sw == 1 and v.q % (lanes // 2) == 0 else 0.6
+    cdef double move = 2.0 if 2 * VECTOR_BYTES * v.c * v.h * v.w <= CACHE else 8.0
     cdef double apart = <double> v.taps * pixels * (<double> v.o / lanes + gather)
-    cdef double together = full * (pairs * v.o / lanes + 2.0 * (<double> v.c * v.h * v.w + <double> v.o * v.pixels))
+    cdef double together = full * (pairs * v.o / lanes + move * (<double> v.c * v.h * v.w + <double> v.o * v.pixels))
     return together < apart
 
 

@@ -206,6 +206,7 @@ compiled static void outer_##real##_##parts##_##rows(ptrdiff_t depth, const real
     PART_##parts(real) sum[rows][parts];                                                                 \
     UNROLL for (int r = 0; r < rows; r++) {                                                              \
         __builtin_prefetch(c + r * stride, 1);                                                           \
+        __builtin_prefetch(c + r * stride + 2 * WIDTH(real) - 1, 1);                                     \
         UNROLL for (int s = 0; s < parts; s++)                                                           \
             sum[r][s] = (PART_##parts(real)){0};                                                         \
     }                                                                                                    \

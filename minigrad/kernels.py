@@ -56,7 +56,8 @@ finally:
 if os.environ.get("MINIGRAD_KEEP_MEMORY", "1") != "0":
     with contextlib.suppress(OSError, AttributeError):  # no glibc
         _mallopt = ctypes.CDLL(None).mallopt
-        _mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: arrays up to 32 MB come from the heap, which is
+        _mallopt(-3, 256 << 20) or _mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: arrays up to so many bytes (older
+        # versions refuse more than 32 MB) come from the heap, which is
         _mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD: cut back only when so much of it is free
 
 __all__ = [
