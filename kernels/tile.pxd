@@ -72,9 +72,10 @@ cdef inline void pack(floating *packed, Py_ssize_t stride, const floating *matri
     """packed[k stride + r] = matrix[r across + k], a matrix transposed.
 
     Small squares are turned, the last ones overlapping those before: a cache line of a few rows, then of the next
-    rows, while the lines to come are fetched: at so many places in turn, the processor foresees nothing.
+    rows, while the lines to come are fetched, of these rows and of those that follow them: at so many places in turn,
+    the processor foresees nothing.
     """
-    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), line = 4 * side, first, k, r, i, j, n
+    cdef Py_ssize_t side = VECTOR_BYTES // 2 // sizeof(floating), line = 4 * side, first, ahead, k, r, i, j, n
     if rows < side or columns < side:
         for k in range(columns):
             for r in range(rows):
@@ -82,10 +83,13 @@ cdef inline void pack(floating *packed, Py_ssize_t stride, const floating *matri
         return
     for n in range(pieces(columns, line)):
         first = n * line
+        ahead = first + 4 * line
+        if ahead >= columns:
+            ahead += rows * across - columns
         for j in range(pieces(rows, side)):
             r = min(j * side, rows - side)
             for i in range(side):
-                prefetch(matrix + (r + i) * across + first + 4 * line)
+                prefetch(matrix + (r + i) * across + ahead)
             for i in range(pieces(min(line, columns - first), side)):
                 k = min(first + i * side, columns - side)
                 turn(matrix + r * across + k, across, packed + k * stride + r, stride)
