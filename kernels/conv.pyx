@@ -26,7 +26,7 @@ from common cimport CACHE_LINE, KERNELS_OPENMP, LARGEST, TOO_MANY
 from common cimport aligned, begin, team_for, pieces, rounded
 from lanes cimport LANES, add, total
 from tile cimport DOT_COLUMNS, DOT_ROWS, OUTER_ROWS, VECTOR_BYTES
-from tile cimport add_rows, dot, outer, pack, spread
+from tile cimport add_rows, dot, outer, pack, prefetch, spread
 cimport tile
 
 OPENMP = bool(KERNELS_OPENMP)
@@ -149,7 +149,8 @@ cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, cons
                  Py_ssize_t taps, const Py_ssize_t *pixel, Py_ssize_t count) noexcept nogil:
     """piece[k, u] = image[tap[k] + pixel[u]], a piece of X^: `taps` rows, `stride` apart, of `count` pixels.
 
-    A vector of pixels at a time, all its taps: pixels that are neighbours in the image move as one.
+    A vector of pixels at a time, all its taps: pixels that are neighbours in the image move as one, and those of the
+    next piece are fetched.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(floating), k, s, u = 0, here
     cdef const floating *corner
@@ -159,6 +160,7 @@ cdef void gather(floating *piece, Py_ssize_t stride, const floating *image, cons
             corner = image + pixel[u]
             for k in range(taps):
                 memcpy(piece + k * stride + u, corner + tap[k], VECTOR_BYTES)
+                prefetch(corner + tap[k] + 4 * lanes - 1)
         else:
             for k in range(taps):
                 for s in range(u, u + here):
