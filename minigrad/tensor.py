@@ -249,9 +249,9 @@ class Tensor:
             If nothing here requires a gradient, if a non-scalar comes without ``gradient``, if its shape differs, or
             if the graph was not retained.
         """
-        if method not in _PULLS:
+        pull = _PULLS.get(method)
+        if pull is None:
             raise ValueError(f"backward: method={method!r}: choose 'vjp' or 'jacobian'")
-        pull = _PULLS[method]
         seed = self._seed(gradient)
         rows: dict[Tensor, Any] = {self: seed}
         waiting = [(self.order, self)] if self.op is not None else []  # a heap: the newest result comes first
@@ -431,9 +431,10 @@ def _hand_over(rows: dict[Tensor, Any], seed: Any, accumulate: bool) -> None:
             )
         if accumulate and leaf.grad is not None:
             g = leaf.grad + g
-        elif g.base is not None or id(g) in given:
+        elif g.base is not None or (key := id(g)) in given:
             g = g.copy()
-        given.add(id(g))
+        else:
+            given.add(key)
         leaf.grad = g
 
 
@@ -457,7 +458,11 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         else:
             arrays.append(x if x is None or isinstance(x, (float, int, np.ndarray)) else np.asarray(x))
     try:
-        result = operation.forward(*arrays)
+        if len(arrays) == 2:  # a starred call takes longer
+            x, y = arrays
+            result = operation.forward(x, y)
+        else:
+            result = operation.forward(*arrays)
     except (ValueError, IndexError, TypeError) as error:
         raise _explained(operation, arrays, error) from None
     if operation.saved:
@@ -528,10 +533,14 @@ def _explained(operation: Operation, arrays: Iterable[Any], error: Exception) ->
 def _pull_vjp(node: Tensor, g: Any) -> tuple[Any, ...]:
     """g J for each input that varies, by the operation's vector-Jacobian product."""
     operation: Any = node.op
+    record = node.record
     if operation.selective:
-        rows = operation.vjp(g, *node.record, wanted=[edge is not None for edge in node.edges])
+        rows = operation.vjp(g, *record, wanted=[edge is not None for edge in node.edges])
+    elif len(record) == 3:
+        x, y, z = record
+        rows = operation.vjp(g, x, y, z)
     else:
-        rows = operation.vjp(g, *node.record)
+        rows = operation.vjp(g, *record)
     return rows if type(rows) is tuple else (rows,)
 
 
