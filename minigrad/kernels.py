@@ -22,7 +22,8 @@ wants the core gets it.
 
 **Memory.** glibc returns the memory of a large array that is freed to the system, and fetching it again costs more than
 computing in it: a page fault for every 4 kB. So that the next step of training finds the memory of the last one,
-importing minigrad asks glibc to keep up to 512 MB of what is freed. MINIGRAD_KEEP_MEMORY=0 leaves it alone.
+importing minigrad asks glibc to keep up to 512 MB of what is freed, in arrays of up to 256 MB. MINIGRAD_KEEP_MEMORY=0
+leaves it alone.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """The kernels: the reference against naive loops, the compiled kernels against the reference, and their conduct."""
 
+import ctypes
 import itertools
 import os
 import subprocess
@@ -766,6 +767,34 @@ def test_environment():
     code = "from minigrad import kernels; print(kernels.backend(), kernels.num_threads())"
     threads = "3" if kernels.openmp() else "1"
     assert run(code, MINIGRAD_KERNELS="numpy", MINIGRAD_NUM_THREADS="3") == ["numpy", threads]
+
+
+def keeps_large_arrays():
+    """Whether this is a glibc that can be asked to keep arrays of more than 32 MB."""
+    try:
+        return bool(ctypes.CDLL(None).mallopt(-3, 256 << 20))
+    except (OSError, AttributeError):
+        return False
+
+
+FRESH_PAGES = """
+import resource, numpy as np
+import minigrad
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for size in (1 << 20, 5 << 20):  # 8 MB and 40 MB
+    np.ones(size)
+    before = faults()
+    for _ in range(5):
+        np.ones(size)
+    print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(not keeps_large_arrays(), reason="another C library")
+def test_freed_memory_is_kept():
+    assert all(int(pages) < 10 for pages in run(FRESH_PAGES))
+    assert all(int(pages) >= 10 for pages in run(FRESH_PAGES, MINIGRAD_KEEP_MEMORY="0"))
 
 
 # ------------------------------------------------------------------------------------------------------------
