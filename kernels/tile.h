@@ -33,6 +33,9 @@
  *           for a product that is not stored, but added to where the table says.
  *   turn    B[k, r] = A[r, k], a square of TURN(real) numbers a side, to pack what lies the other way round.
  *
+ * Before it multiplies, `outer` asks for the piece of C that it will add to, both cache lines of each row, for a row
+ * seldom begins where a line does. They arrive meanwhile; otherwise a tenth to a fifth of the time would be waiting.
+ *
  * Each is written twice. The plain loops are the definition, and run wherever there are no vector types.
  * The others are the same loops with GNU vector types, which GCC and Clang translate for every processor:
  * `vector_float` is 8 floats, + and * act on each, a number times a vector acts on all. The loops over r
