@@ -56,6 +56,20 @@ class Peer(TapePeer):
     def leaf(self, array: np.ndarray, varies: bool) -> mg.Tensor:
         return mg.Tensor(array, requires_grad=varies)
 
+    def both(self, f: Any, case: cases.Kernel) -> Runner:
+        inputs = self.inputs(case)
+        wanted = [inputs[k] for k in case.wanted]
+        g = case.cotangent(f(*inputs).shape)
+
+        def run() -> mg.Tensor:  # as PyTorch: gradients go with the result, and the graph as soon as it has served
+            for x in wanted:
+                x.grad = None
+            y = f(*inputs)
+            y.backward(g, retain_graph=False)
+            return y
+
+        return run, lambda y: [y.data, *(x.grad for x in wanted)]
+
     def step(self, case: cases.Step) -> Runner:
         flat = [k for k, layer in enumerate(case.layers) if layer.kind == "flatten"]
         images = flat[0] if flat else 0
