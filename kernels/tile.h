@@ -134,7 +134,6 @@ PLAIN_TILES(double)
 /* ---- The same with vectors ---- */
 
 #if defined(__GNUC__) && !defined(MINIGRAD_PLAIN_TILES)
-#define VECTOR_TILES 1
 
 #define TWICE CLONES("fma")
 
@@ -363,7 +362,6 @@ TURN_SQUARE(float)
 TURN_SQUARE(double)
 
 #else
-#define VECTOR_TILES 0
 #define WIDEST_VECTORS 0
 #define outer_float plain_outer_float
 #define outer_double plain_outer_double

@@ -431,10 +431,9 @@ def _hand_over(rows: dict[Tensor, Any], seed: Any, accumulate: bool) -> None:
             )
         if accumulate and leaf.grad is not None:
             g = leaf.grad + g
-        elif g.base is not None or (key := id(g)) in given:
+        elif g.base is not None or id(g) in given:
             g = g.copy()
-        else:
-            given.add(key)
+        given.add(id(g))
         leaf.grad = g
 
 

@@ -1,5 +1,6 @@
 """The kernels: the reference against naive loops, the compiled kernels against the reference, and their conduct."""
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -185,19 +186,27 @@ def test_more_padding_than_the_kernel_reaches(images, dtype):
     compare_convolution((images, 16, 5, 6, 4), (3, 3), UNIT, (4, 3), UNIT, dtype)
 
 
+@contextlib.contextmanager
+def vectors(size):
+    """Let the tiles of products use vectors of at most `size` bytes; gives what they use."""
+    from minigrad import _conv, _dense
+
+    (used,) = {module.use_vectors(size) for module in (_conv, _dense)}
+    try:
+        yield used
+    finally:
+        for module in (_conv, _dense):
+            module.use_vectors(64)
+
+
 @needs_compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES + DEEP)
 @pytest.mark.parametrize("size", VECTORS)
 def test_tiles(size, shape, dtype):
-    from minigrad import _conv
-
-    used = _conv.use_vectors(size)
-    try:
+    with vectors(size) as used:
         compare_convolution(shape, (3, 3), UNIT, UNIT, UNIT, dtype)
         compare_convolution(shape, (2, 1), (2, 1), NONE, UNIT, dtype)
-    finally:
-        _conv.use_vectors(64)
     assert used in (0, size)
 
 
@@ -346,28 +355,21 @@ def test_affine_in_parts(shape, dtype):
 @pytest.mark.parametrize("shape", MATRICES)
 @pytest.mark.parametrize("size", VECTORS)
 def test_affine_with_tiles(size, shape, dtype):
-    from minigrad import _dense
-
-    used = _dense.use_vectors(size)
-    try:
+    with vectors(size) as used:
         compare_affine(*shape, dtype)
-    finally:
-        _dense.use_vectors(64)
     assert used in (0, size)
 
 
 @needs_compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_width_of_vectors_leaves_the_bits(dtype):
-    from minigrad import _conv, _dense
-
     x, weight, bias, how = random((3, 18, 9, 9), dtype), random((7, 18, 3, 3), dtype), random(7, dtype), (UNIT,) * 3
     found = []
     for size in (32, 64):
-        _conv.use_vectors(size), _dense.use_vectors(size)
-        y = kernels.conv2d(x, weight, bias, *how)
-        gradients = kernels.conv2d_input(y, weight, x.shape, *how), kernels.conv2d_weight(y, x, weight.shape, *how)
-        found.append([y, *gradients, kernels.affine(x[0, 0], weight[0, :, 0].repeat(3, axis=1), None)])
+        with vectors(size):
+            y = kernels.conv2d(x, weight, bias, *how)
+            gradients = kernels.conv2d_input(y, weight, x.shape, *how), kernels.conv2d_weight(y, x, weight.shape, *how)
+            found.append([y, *gradients, kernels.affine(x[0, 0], weight[0, :, 0].repeat(3, axis=1), None)])
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
 

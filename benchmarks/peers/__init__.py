@@ -64,7 +64,7 @@ class Peer(ABC):
 
 
 class TapePeer(Peer):
-    """A peer with tensors that have ``.data``, ``.grad`` and ``.backward(row)``, all in NumPy arrays."""
+    """A peer with tensors whose numbers are NumPy arrays, in ``.data`` and ``.grad``; what a way back leaves behind differs."""
 
     @abstractmethod
     def leaf(self, array: np.ndarray, varies: bool) -> Any:
@@ -78,23 +78,6 @@ class TapePeer(Peer):
     def forward(self, f: Any, case: Kernel) -> Runner:
         inputs = self.inputs(case)
         return lambda: f(*inputs), lambda y: [y.data]
-
-    def both(self, f: Any, case: Kernel) -> Runner:
-        inputs = self.inputs(case)
-        g = case.cotangent(f(*inputs).shape)
-
-        def run() -> Any:
-            y = f(*inputs)
-            y.backward(g)
-            return y
-
-        return run, lambda y: [y.data, *(inputs[k].grad for k in case.wanted)]
-
-    def backward(self, f: Any, case: Kernel) -> Runner | None:
-        inputs = self.inputs(case)
-        y = f(*inputs)
-        g = case.cotangent(y.shape)
-        return lambda: y.backward(g), lambda _: [inputs[k].grad for k in case.wanted]
 
 
 def network(functions: Mapping[str, Any], layers: Sequence[Layer], parameters: Sequence[Any], x: Any) -> Any:
