@@ -64,7 +64,7 @@ class Peer(ABC):
 
 
 class TapePeer(Peer):
-    """A peer with tensors whose numbers are NumPy arrays, in ``.data`` and ``.grad``; what a way back leaves behind differs."""
+    """A peer with tensors that have ``.data``, ``.grad`` and ``.backward(row)``, all in NumPy arrays."""
 
     @abstractmethod
     def leaf(self, array: np.ndarray, varies: bool) -> Any:
