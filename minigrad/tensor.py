@@ -20,9 +20,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .operation import Operation, registry
+from .ops.arithmetic import Add, Divide, Multiply, Negative, Power, Subtract
+from .ops.pointwise import Abs
 
 __all__ = ["Tensor", "as_array", "as_tensor", "function", "function_named", "no_grad"]
 
+_negative, _abs = Negative(), Abs()
 _counter = itertools.count(0, -1)  # the newest tensor has the lowest number
 _order = operator.attrgetter("order")
 _new = object.__new__
@@ -44,6 +47,23 @@ class no_grad(contextlib.ContextDecorator):
 
     def _recreate_cm(self) -> no_grad:
         return type(self)()
+
+
+def _binary(operation: Operation) -> tuple[Callable[[Tensor, Any], Tensor], Callable[[Tensor, Any], Tensor]]:
+    """The methods of a binary operation: of a tensor with something, and of something with a tensor."""
+
+    def on_left(x: Tensor, y: Any) -> Tensor:
+        if isinstance(y, Tensor) and x._requires and y._requires and x.data.shape == y.data.shape and _recording.get():
+            # All that `apply` asks is answered: both vary, neither is broadcast. Half of the time is saved.
+            result = operation.forward(x.data, y.data)
+            both = x, y
+            return _tensor(result, operation, both, both, (x.data, y.data, result))
+        return apply(operation, x, y)
+
+    def on_right(y: Tensor, x: Any) -> Tensor:
+        return apply(operation, x, y)
+
+    return on_left, on_right
 
 
 class Tensor:
@@ -300,51 +320,24 @@ class Tensor:
                     f"or pass gradient= of that shape"
                 )
             return np.ones_like(self.data)
-        data = self.data
-        seed: np.ndarray = gradient
-        if type(seed) is not _ndarray or seed.dtype is not data.dtype:
-            seed = np.asarray(_array(seed), dtype=data.dtype)
-        if seed.shape != data.shape:
+        seed: np.ndarray = gradient if type(gradient) is _ndarray else np.asarray(_array(gradient))
+        if seed.shape != self.data.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, the tensor {self.shape}: make them equal")
         return seed
 
-    # Arithmetic and the rest of the operations, found by name in the registry
+    # Arithmetic, and the rest of the operations, found by name in the registry
 
-    def __add__(self, other: Any) -> Tensor:
-        return apply(_plain["add"], self, other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return apply(_plain["subtract"], self, other)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return apply(_plain["multiply"], self, other)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return apply(_plain["divide"], self, other)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return apply(_plain["power"], self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return apply(_plain["add"], other, self)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return apply(_plain["subtract"], other, self)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return apply(_plain["multiply"], other, self)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return apply(_plain["divide"], other, self)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return apply(_plain["power"], other, self)
+    __add__, __radd__ = _binary(Add())
+    __sub__, __rsub__ = _binary(Subtract())
+    __mul__, __rmul__ = _binary(Multiply())
+    __truediv__, __rtruediv__ = _binary(Divide())
+    __pow__, __rpow__ = _binary(Power())
 
     def __neg__(self) -> Tensor:
-        return apply(_plain["negative"], self)
+        return apply(_negative, self)
 
     def __abs__(self) -> Tensor:
-        return apply(_plain["abs"], self)
+        return apply(_abs, self)
 
     def __matmul__(self, other: Any) -> Tensor:
         return function_named("matmul")(self, other)
@@ -419,7 +412,7 @@ def as_array(x: Any) -> np.ndarray:
 
 def _hand_over(rows: dict[Tensor, Any], seed: Any, accumulate: bool) -> None:
     """Set or add the gradients of the leaves; each shares its memory with nothing else."""
-    given = {id(seed)}
+    owner: dict[int, Tensor] = {}
     for leaf, g in rows.items():
         data = leaf.data
         if type(g) is not _ndarray or g.dtype is not data.dtype:
@@ -431,9 +424,8 @@ def _hand_over(rows: dict[Tensor, Any], seed: Any, accumulate: bool) -> None:
             )
         if accumulate and leaf.grad is not None:
             g = leaf.grad + g
-        elif g.base is not None or id(g) in given:
+        elif g is seed or g.base is not None or owner.setdefault(id(g), leaf) is not leaf:
             g = g.copy()
-        given.add(id(g))
         leaf.grad = g
 
 
@@ -616,15 +608,6 @@ def function(cls: type[Operation]) -> Callable[..., Tensor]:
     return result
 
 
-class _Plain(dict[str, Operation]):
-    """The operations without hyper-parameters, made once."""
-
-    def __missing__(self, name: str) -> Operation:
-        self[name] = operation = registry[name]()
-        return operation
-
-
-_plain = _Plain()
 _functions: dict[type[Operation], Callable[..., Tensor]] = {}
 
 
