@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
+import itertools
 import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from .worker import Worker, WorkerError, numbers
 
 PEERS = ("torch", "minigrad", "jax", "mygrad", "autograd", "numpy")
 IN_FLOAT64 = ("torch", "minigrad", "numpy")  # the others are beside them in float32 alone
+BOUND = ("torch", "minigrad")  # what the bounds compare; of functions, the others are timed for
+REST = 0.2  # of their time
 LEAST = 3  # samples, of what takes long
+BUILDERS = 2  # processes at once that are not timed: more of them wait for one another's threads
 TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
 
 Results = dict[str, Any]
@@ -77,15 +82,15 @@ class Measurement:
         self.peers, self.threads, self.seconds, self.rounds, self.say = peers, threads, seconds, rounds, say
         self.settings = [(peer, kept) for peer in peers for kept in ((False, True) if peer == "torch" else (False,))]
         self.lines: list[Results] = []
-        self.versions: dict[str, str] = {}
         self.stack = contextlib.ExitStack()
+        self.pool = self.stack.enter_context(ThreadPoolExecutor(BUILDERS))
 
     def __enter__(self) -> Measurement:
         self.workers = [
             self.stack.enter_context(Worker(peer, n, kept=kept)) for n in self.threads for peer, kept in self.settings
         ]
-        for worker in self.workers:
-            self.versions[worker.peer] = worker.ask("version")
+        versions = self.pool.map(lambda worker: worker.ask("version"), self.workers)
+        self.versions = {worker.peer: version for worker, version in zip(self.workers, versions, strict=True)}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -93,15 +98,15 @@ class Measurement:
 
     def line(self, case: Case) -> None:
         """Check and time one case."""
-        asked = [w for w in self.workers if case.section != "float64" or w.peer in IN_FLOAT64]
-        for worker in asked:
-            worker.send("build", case)
+        asked = [w for w in self.workers if case.dtype != "float64" or w.peer in IN_FLOAT64]
+        # One peer on both numbers of threads at a time: what takes long, compiling, is then done at once.
+        built = {w: self.pool.submit(w.ask, "build", case) for w in sorted(asked, key=lambda w: w.peer)}
         right = truth(case)
         wrong: dict[Worker, str] = {}
         samples: dict[Worker, list[float]] = {}
         for worker in asked:
             try:
-                found = worker.receive()
+                found = built[worker].result()
             except WorkerError as error:
                 wrong[worker] = str(error).strip().splitlines()[-1]
                 continue
@@ -115,8 +120,9 @@ class Measurement:
         # To and fro, so that noise and warmth hit all alike.
         for turn in range(self.rounds):
             for worker in list(samples)[:: -1 if turn % 2 else 1]:
-                if len(samples[worker]) < LEAST or sum(samples[worker]) < 4 * self.seconds:
-                    samples[worker] += worker.ask("time", self.seconds / self.rounds)
+                seconds = self.seconds * (1 if worker.peer in BOUND or isinstance(case, Step) else REST)
+                if len(samples[worker]) < LEAST or sum(samples[worker]) < 4 * seconds:
+                    samples[worker] += worker.ask("time", seconds / self.rounds)
         for n in self.threads:
             times: dict[str, Any] = {w.name: summary(s) for w, s in samples.items() if w.threads == n}
             problems = {w.name: text for w, text in wrong.items() if w.threads == n}
@@ -165,14 +171,16 @@ def summary(samples: Sequence[float]) -> Results:
 
 def memory(peers: Sequence[str], threads: int, cases: Sequence[Step]) -> list[Results]:
     """The peak memory of each whole step, in a fresh process each; PyTorch's is that of its plain setting."""
-    lines = []
-    for case in cases:
-        peaks = {}
-        for peer in peers:
-            with Worker(peer, threads) as worker:
-                peaks[peer] = worker.ask("memory", case)
-        lines.append({"case": case.name, "threads": threads, "bytes": peaks})
-    return lines
+
+    def grown(case: Step, peer: str) -> Any:
+        with Worker(peer, threads) as worker:
+            return worker.ask("memory", case)
+
+    with ThreadPoolExecutor(BUILDERS) as pool:
+        found = pool.map(grown, *zip(*itertools.product(cases, peers), strict=True))
+        return [
+            {"case": case.name, "threads": threads, "bytes": {peer: next(found) for peer in peers}} for case in cases
+        ]
 
 
 def machine() -> Results:

@@ -50,20 +50,11 @@ class Worker:
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """The answer of the method of `Served` of this name; WorkerError instead of whatever it raised."""
-        self.send(request, *arguments)
-        return self.receive()
-
-    def send(self, request: str, *arguments: Any) -> None:
-        """The first half of `ask`."""
         assert self.process.stdin
-        with contextlib.suppress(OSError):  # who does not read will not answer
-            pickle.dump((request, arguments), self.process.stdin)
-            self.process.stdin.flush()
-
-    def receive(self) -> Any:
-        """The second half."""
         assert self.process.stdout
         try:
+            pickle.dump((request, arguments), self.process.stdin)
+            self.process.stdin.flush()
             good, answer = pickle.load(self.process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             raise WorkerError(f"{self.name} died with status {self.process.wait()}") from None

@@ -127,17 +127,13 @@ class Scripted:
     def __init__(self, name, answer):
         self.name, self.peer, self.threads, self.answer = name, name, 1, answer
 
-    def send(self, request, case):
+    def ask(self, request, argument):
+        if request == "time":
+            return [argument]
         assert request == "build"
-
-    def receive(self):
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
-
-    def ask(self, request, seconds):
-        assert request == "time"
-        return [seconds]
 
 
 def test_who_is_wrong_is_not_timed():
@@ -149,11 +145,13 @@ def test_who_is_wrong_is_not_timed():
         Scripted("torch", right),
         Scripted("minigrad", [-right[0], *right[1:]]),
         Scripted("jax", None),
+        Scripted("mygrad", right),
         Scripted("numpy", WorkerError("Traceback ...\nMemoryError: no more")),
     ]
     measurement.line(case)
     (line,) = measurement.lines
-    assert line["times"].keys() == {"torch"}
+    assert line["times"].keys() == {"torch", "mygrad"}
+    assert line["times"]["mygrad"]["median"] == pytest.approx(0.1 * measure.REST)
     assert line["times"]["torch"] == {"median": 0.1, "fastest": 0.1, "quartiles": [0.1, 0.1], "samples": 5}
     assert line["wrong"] == {
         "minigrad": "array 0 is off by 2.0e+00 of its largest entry",
