@@ -179,8 +179,9 @@ Python {machine["python"]}{load}.
 Times are medians; in front of them stands the ratio to PyTorch, behind them the share of what the fastest large
 matrix product of this run reached with as many threads and the same dtype (products with the zeros of a padding do
 not count as work). PyTorch counts in the faster of two settings, plain and, marked with \\*, with glibc told to keep
-freed memory. Every peer has a process of its own, and all take turns. Before it is timed each is compared with NumPy
-by hand in float64: outputs and gradients, of steps the losses and gradients of the first three. "-" is not covered."""
+freed memory. Every peer has a process of its own, and all take turns; functions of the others are timed for a shorter
+while than those of PyTorch and minigrad. Before it is timed each is compared with NumPy by hand in float64: outputs and
+gradients, of steps the losses and gradients of the first three. "-" is not covered."""
 
 
 def write(results: Results, path: Path, plots: Sequence[Path] = ()) -> None:
