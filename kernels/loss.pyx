@@ -25,6 +25,7 @@ import numpy as np
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport log1p
+from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from common cimport KERNELS_OPENMP, begin, team_for
@@ -149,6 +150,8 @@ cdef losses_and_slopes(const floating[:, ::1] z, const Py_ssize_t[::1] labels):
     cdef Py_ssize_t samples = z.shape[0], classes = z.shape[1], n
     if samples < 1 or classes < 1 or labels.shape[0] != samples:
         raise ValueError(f"cross_entropy: {samples} rows of {classes} logits, {labels.shape[0]} labels")
+    if <uintptr_t> &z[0, 0] % sizeof(floating) or <uintptr_t> &labels[0] % sizeof(Py_ssize_t):
+        raise TypeError("cross_entropy: arrays must be aligned")
     for n in range(samples):
         if not 0 <= labels[n] < classes:
             raise ValueError(f"cross_entropy: labels must be 0 to {classes - 1}, got {labels[n]}")

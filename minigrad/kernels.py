@@ -569,6 +569,12 @@ def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]:
     The slopes are softmax(z) less 1 at the label, the gradient of each loss with respect to its row. Both keep their
     relative accuracy, however small they are. Labels are whole numbers from 0 to K - 1.
     """
+    if _backend == "cython":
+        try:
+            losses_and_slopes: tuple[Array, Array] = _loss_backend.cross_entropy(z, labels)
+            return losses_and_slopes
+        except (TypeError, ValueError, AttributeError):
+            pass
     who = "cross_entropy"
     z = _array(who, "z", z, 2)
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
@@ -578,7 +584,7 @@ def cross_entropy(z: Array, labels: Indices) -> tuple[Array, Array]:
         raise ValueError(f"{who}: labels must have one entry for each of {z.shape[0]} rows, got shape {labels.shape}")
     if labels.dtype is not _INTP:
         labels = labels.astype(_INTP)
-    losses_and_slopes: tuple[Array, Array] = _loss_backend.cross_entropy(z, _laid_out(who, "labels", labels))
+    losses_and_slopes = _loss_backend.cross_entropy(z, _laid_out(who, "labels", labels))
     return losses_and_slopes
 
 

@@ -992,6 +992,7 @@ def test_compiled_functions_survive_nonsense():
     for arguments in (
         (None, L2), (Z, None), (Z[0], L2), (Z, L2[:1]), (Z, L2 + 2), (Z, L2 - 1), (Z, L2 + 2**62), (Z[:0], L2[:0]),
         (Z[:, :0], L2), (Z.astype("i4"), L2), (Z.astype(">f8"), L2), (Z, Z[0]), (Z.T, L2), (Z.astype("f2"), L2),
+        (unaligned(Z), L2), (Z, unaligned(L2)), (Z.astype("f"), unaligned(L2)),
     ):  # fmt: skip
         with pytest.raises((*SHUT, AttributeError)):
             _loss.cross_entropy(*arguments)

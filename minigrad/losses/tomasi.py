@@ -181,7 +181,7 @@ class CrossEntropy(Loss):
             except (TypeError, ValueError):
                 self.check(z, labels)
                 raise
-        if not np.dot(losses, losses) >= 0:  # nan is not
+        if not losses.dot(losses) >= 0:  # nan is not
             self.check_finite(losses, z)
         return losses, slopes
 
