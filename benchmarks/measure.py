@@ -22,8 +22,8 @@ from .worker import Worker, WorkerError, numbers
 
 PEERS = ("torch", "minigrad", "jax", "mygrad", "autograd", "numpy")
 IN_FLOAT64 = ("torch", "minigrad", "numpy")  # the others are beside them in float32 alone
-BOUND = ("torch", "minigrad")  # what the bounds compare; of functions, the others are timed for
-REST = 0.2  # of their time
+BOUND = ("torch", "minigrad")  # what the bounds compare
+REST = 0.2  # of their time, for the functions of the other peers
 LEAST = 3  # samples, of what takes long
 BUILDERS = 2  # processes at once that are not timed: more of them wait for one another's threads
 TOLERANCE = {"float32": 2e-4, "float64": 1e-9}

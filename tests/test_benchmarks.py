@@ -1,10 +1,12 @@
 """The harness of `benchmarks/`: it refuses wrong numbers, and says what it measured. No time is asserted."""
 
+import contextlib
 import importlib.util
 import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,6 +160,28 @@ def test_who_is_wrong_is_not_timed():
         "numpy": "MemoryError: no more",
     }
     assert "WRONG" in told[0]
+
+
+def test_whole_steps_of_all_peers_are_timed_alike():
+    case = TINY["tiny step"]
+    right = [array.astype(np.float32) for array in measure.truth(case)]
+    measurement = measure.Measurement(["torch", "minigrad"], [1], 0.5, 5, lambda line: None)
+    measurement.workers = [Scripted("torch", right), Scripted("jax", right)]
+    measurement.line(case)
+    (line,) = measurement.lines
+    assert {peer: time["median"] for peer, time in line["times"].items()} == {"torch": 0.1, "jax": 0.1}
+
+
+def test_memory_is_told_of_the_peer_that_took_it(monkeypatch):
+    @contextlib.contextmanager
+    def worker(peer, threads):
+        yield SimpleNamespace(ask=lambda request, case: (request, case.name, peer, threads))
+
+    monkeypatch.setattr(measure, "Worker", worker)
+    steps = [TINY["tiny step"], TINY["tiny autoencoder"]]
+    for step, line in zip(steps, measure.memory(["torch", "minigrad"], 2, steps), strict=True):
+        assert line["case"] == step.name
+        assert line["bytes"] == {peer: ("memory", step.name, peer, 2) for peer in ("torch", "minigrad")}
 
 
 # The report ---------------------------------------------------------------------------------------------------------
